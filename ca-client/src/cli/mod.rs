@@ -1,0 +1,229 @@
+//! The command line: results go to standard output, everything else to standard error.
+
+mod bundle;
+mod enroll;
+mod inspect;
+mod renew;
+
+use std::future::Future;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use ca_client::{ClientError, Endpoint};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pki::time::Timestamp;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed: the message says what to do
+  2  wrong usage
+  3  temporary: the server is away or busy, try again later
+
+Tokens are read from files or standard input (-), never from the command line or the environment.
+Logs go to standard error; SIGNET_LOG sets what is logged (error, warn, info, debug).";
+
+/// Signet's client: gets certificates, keeps them fresh, and says what is in them.
+#[derive(Debug, Parser)]
+#[command(name = "ca", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a key, get its certificate for a token, and write key, chain and roots together.
+    #[command(after_help = enroll::EXAMPLES)]
+    Enroll(enroll::Arguments),
+    /// Renew a certificate with itself as the proof: now, or with --watch at half of each one's life.
+    #[command(after_help = renew::EXAMPLES)]
+    Renew(renew::Arguments),
+    /// Print a certificate, a chain, a request or a CRL in words.
+    #[command(after_help = inspect::EXAMPLES)]
+    Inspect(inspect::Arguments),
+    /// Write the roots of a trust domain to a file, once or whenever they change.
+    #[command(after_help = bundle::EXAMPLES)]
+    Bundle(bundle::Arguments),
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON document.
+    Json,
+}
+
+/// Where the server is, and who vouches for it.
+#[derive(Debug, Args)]
+struct Server {
+    /// The CA's issuance listener, https://host:port
+    #[arg(long, env = "SIGNET_SERVER", value_name = "URL")]
+    server: String,
+    /// PEM file of the roots that vouch for the server
+    #[arg(long, env = "SIGNET_ROOTS", value_name = "FILE")]
+    roots: PathBuf,
+    /// The name in the server's certificate, where it is not the host of --server
+    #[arg(long, env = "SIGNET_SERVER_NAME", value_name = "NAME")]
+    server_name: Option<String>,
+}
+
+impl Server {
+    fn endpoint(&self) -> Result<Endpoint> {
+        endpoint(&self.server, &self.roots, self.server_name.clone())
+    }
+}
+
+fn endpoint(server: &str, roots: &Path, server_name: Option<String>) -> Result<Endpoint> {
+    let pem = std::fs::read(roots)
+        .with_context(|| format!("cannot read the server's roots {}", roots.display()))?;
+    Ok(Endpoint::new(server, pem, server_name).map_err(ClientError::from)?)
+}
+
+/// Runs the command and says how it ended.
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    start_log();
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime did not start")
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                match arguments.command {
+                    Command::Enroll(arguments) => enroll::run(arguments).await,
+                    Command::Renew(arguments) => renew::run(arguments).await,
+                    Command::Inspect(arguments) => inspect::run(&arguments),
+                    Command::Bundle(arguments) => bundle::run(arguments).await,
+                }
+            })
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    let known = error.downcast_ref::<ClientError>();
+    let mut stderr = std::io::stderr().lock();
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(stderr, "error: {error:#}");
+    if let Some(advice) = known.and_then(ClientError::advice) {
+        let _ = writeln!(stderr, "what to do: {advice}");
+    }
+    if known.is_some_and(ClientError::is_temporary) {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("SIGNET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
+/// Prints a result: as JSON, or as the text that `text` makes.
+fn print<T: Serialize>(output: Output, value: &T, text: impl FnOnce() -> String) -> Result<()> {
+    let mut document = match output {
+        Output::Text => text(),
+        Output::Json => serde_json::to_string_pretty(value)?,
+    };
+    if !document.ends_with('\n') {
+        document.push('\n');
+    }
+    match std::io::stdout().lock().write_all(document.as_bytes()) {
+        // Whoever read has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write the result"),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program's one reading of the clock"
+)]
+fn now() -> Timestamp {
+    let since_1970 = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_unix(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Is done when somebody ends us: SIGTERM, or ctrl-c.
+fn stopped() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_takes_no_secret() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for subcommand in command.get_subcommands() {
+            for argument in subcommand.get_arguments() {
+                let name = argument.get_id().as_str();
+                let secret = name.contains("token") || name.contains("password");
+                assert!(!secret || name.ends_with("_file"), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn enrolment_needs_exactly_one_kind_of_token() {
+        let parse = |more: &[&str]| {
+            let mut words = vec![
+                "ca",
+                "enroll",
+                "--server",
+                "https://a",
+                "--roots",
+                "r",
+                "--dir",
+                "d",
+            ];
+            words.extend(more);
+            Arguments::try_parse_from(words).map(|_| ())
+        };
+        assert!(parse(&["--token-file", "t", "--cluster", "c"]).is_ok());
+        assert!(parse(&["--enrolment-token-file", "-"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--token-file", "t"]).is_err());
+        assert!(
+            parse(&[
+                "--token-file",
+                "t",
+                "--cluster",
+                "c",
+                "--enrolment-token-file",
+                "e"
+            ])
+            .is_err()
+        );
+        assert!(parse(&["--enrolment-token-file", "-", "--ttl", "1"]).is_err());
+    }
+}

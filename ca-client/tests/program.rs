@@ -1,0 +1,211 @@
+//! The program `ca`, run as people run it.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use std::process::Stdio;
+
+use support::{ID, Manner, World, now};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+async fn ca(arguments: &[&str], stdin: &str) -> Run {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ca"))
+        .args(arguments)
+        .env_remove("SIGNET_SERVER")
+        .env_remove("SIGNET_ROOTS")
+        .env_remove("SIGNET_DIR")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // A program that does not read its input closes it; that is no failure.
+    let _ = input.write_all(stdin.as_bytes()).await;
+    drop(input);
+    let output = child.wait_with_output().await.unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn enrol_renew_and_inspect() {
+    let world = World::start().await;
+    let (roots, token, dir) = (
+        world.path("roots.pem"),
+        world.path("token"),
+        world.path("id"),
+    );
+    let (roots, token, dir) = (
+        roots.to_str().unwrap(),
+        token.to_str().unwrap(),
+        dir.to_str().unwrap(),
+    );
+    let run = ca(
+        &[
+            "enroll",
+            "--server",
+            &world.address,
+            "--roots",
+            roots,
+            "--dir",
+            dir,
+            "--token-file",
+            token,
+            "--cluster",
+            "Kubernetes",
+            "--spiffe-id",
+            ID,
+            "--ttl",
+            "2h",
+            "--output",
+            "json",
+        ],
+        "",
+    )
+    .await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let issued: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(issued["names"][0], format!("URI:{ID}"));
+    let first = world
+        .directory()
+        .load()
+        .unwrap()
+        .leaf()
+        .serial()
+        .to_string();
+    assert_eq!(issued["serial"], first);
+
+    // What was told at enrolment is remembered: server, roots, lifetime.
+    let run = ca(&["renew", "--dir", dir, "--hook", "echo to-stdout"], "").await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(world.server.last_seen().ttl_seconds, Some(7_200));
+    assert!(world.server.last_seen().certificate.is_some());
+    let second = world
+        .directory()
+        .load()
+        .unwrap()
+        .leaf()
+        .serial()
+        .to_string();
+    assert_ne!(first, second);
+    assert!(run.stdout.contains(&second), "{}", run.stdout);
+    assert!(!run.stdout.contains("to-stdout") && run.stderr.contains("to-stdout"));
+
+    let chain = std::fs::read_to_string(world.path("id/tls.crt")).unwrap();
+    let run = ca(&["inspect"], &chain).await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(
+        run.stdout.contains(&format!("workload {ID}")),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("the next certificate"),
+        "{}",
+        run.stdout
+    );
+    let run = ca(&["inspect", "--output", "json", "-"], &chain).await;
+    let said: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(said[0]["serial"], second);
+}
+
+#[tokio::test]
+async fn exit_codes_tell_refused_from_busy_and_errors_say_what_to_do() {
+    let world = World::start().await;
+    let roots = world.path("roots.pem");
+    let dir = world.path("id");
+    let enrol = [
+        "enroll",
+        "--server",
+        &world.address,
+        "--roots",
+        roots.to_str().unwrap(),
+        "--dir",
+        dir.to_str().unwrap(),
+        "--enrolment-token-file",
+        "-",
+    ];
+    let run = ca(&enrol, "signet_enrol_stranger").await;
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("audience") && run.stderr.contains("what to do:"));
+    assert!(!run.stderr.contains("stranger"), "{}", run.stderr);
+    assert!(run.stdout.is_empty());
+
+    world.server.behave(Manner::Away(1));
+    let run = ca(&enrol, "signet_enrol_abc").await;
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+
+    let run = ca(&enrol[..7], "").await;
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+
+    let run = ca(&["renew", "--dir", "/nonexistent/identity"], "").await;
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("ca enroll"), "{}", run.stderr);
+
+    let run = ca(&["inspect"], "nothing of the kind").await;
+    assert_eq!(run.code, Some(1));
+
+    let run = ca(&enrol, "signet_enrol_abc").await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(world.directory().load().unwrap().leaf().is_valid_at(now()));
+}
+
+#[tokio::test]
+async fn the_bundle_is_written_to_its_file() {
+    let world = World::start().await;
+    let (roots, out) = (world.path("roots.pem"), world.path("bundle.pem"));
+    let run = ca(
+        &[
+            "bundle",
+            "--server",
+            &world.address,
+            "--roots",
+            roots.to_str().unwrap(),
+            "--trust-domain",
+            "td.test",
+            "--out",
+            out.to_str().unwrap(),
+        ],
+        "",
+    )
+    .await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let written = std::fs::read_to_string(out).unwrap();
+    assert_eq!(written, world.server.authority.root.to_pem());
+}
+
+#[tokio::test]
+async fn watching_ends_well_when_it_is_told_to() {
+    let world = World::start().await;
+    world.put_identity(now());
+    let roots = world.path("roots.pem");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ca"))
+        .args(["renew", "--watch", "--server", &world.address, "--roots"])
+        .arg(&roots)
+        .arg("--dir")
+        .arg(world.path("id"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It is up once it says what it watches.
+    let mut stderr = tokio::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut stderr, &mut line)
+        .await
+        .unwrap();
+    assert!(line.contains("watching"), "{line}");
+    let id = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+    rustix::process::kill_process(id.unwrap(), rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().await.unwrap().success());
+}

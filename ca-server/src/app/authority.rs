@@ -1,0 +1,476 @@
+//! Authorities: request → carry → import → published → active → retiring → retired. Two slots a cluster: one that signs,
+//! and the next, which everyone trusts before it signs.
+
+use std::sync::Arc;
+
+use hsm::{Signer, SoftwareSigner};
+use pki::certificate::{Certificate, Issuer};
+use pki::csr::prepare_request;
+use pki::key::{KeyAlgorithm, PublicKey};
+use pki::name::{AuthorityId, ClusterName, DistinguishedName};
+use pki::profile::Profile;
+use pki::rotation::{self, Life};
+use pki::time::{Timestamp, Ttl};
+
+use super::cluster::{self, ClusterDefinition, Role};
+use super::{Context, Error, ErrorKind, signing, status};
+use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
+
+/// For how long a replica may not have heard that another authority signs now.
+const HANDOVER: Ttl = Ttl::hours(1);
+
+fn refuse(reason: &'static str, text: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Conflict, reason, text.into())
+}
+
+/// The authority of this id.
+///
+/// # Errors
+/// When there is none, or the store is away.
+pub async fn find(context: &Context, id: &AuthorityId) -> Result<AuthorityRow, Error> {
+    context.store.authority(id).await?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            "authority",
+            format!("there is no authority {id}"),
+        )
+    })
+}
+
+/// A shard's address stands in its certificates and in itself: without one there is no shard.
+fn check_shape(context: &Context, shape: CrlShape) -> Result<(), Error> {
+    let fault = match shape {
+        CrlShape { shards: 1, .. } | CrlShape { shards: 257.., .. } => {
+            "a CRL is cut into 2 to 256 shards"
+        }
+        CrlShape {
+            shards: 2..,
+            delta: true,
+        } => {
+            "shards and a delta do not go together: a shard is small, and a delta is of the whole list"
+        }
+        CrlShape {
+            shards: 0,
+            delta: false,
+        } => return Ok(()),
+        _ if context.settings.public_url.is_none() => {
+            "shards and deltas are found by their URLs: public.url is needed"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::Malformed, "crl-shape", fault))
+}
+
+/// Makes the key of a cluster's next authority, and the request that is carried to whoever signs it.
+///
+/// # Errors
+/// When there is no such cluster, its next slot is taken, or the store is away.
+pub async fn request(
+    context: &Context,
+    cluster: &ClusterName,
+    algorithm: KeyAlgorithm,
+    crl_shape: CrlShape,
+    actor: &str,
+) -> Result<AuthorityRow, Error> {
+    check_shape(context, crl_shape)?;
+    let row = context.store.cluster(cluster).await?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            "cluster",
+            format!("there is no cluster {cluster}"),
+        )
+    })?;
+    let mut generation = 0;
+    for authority in context.store.authorities().await? {
+        use AuthorityState as S;
+        if &authority.cluster != cluster {
+            continue;
+        }
+        if matches!(authority.state, S::Requested | S::Imported | S::Published) {
+            return Err(refuse(
+                "slot",
+                format!(
+                    "cluster {cluster}'s next slot is taken by {}, which is {}",
+                    authority.id, authority.state
+                ),
+            ));
+        }
+        generation = authority.generation.max(generation);
+    }
+    let generation = generation + 1;
+    let id = AuthorityId::of_cluster(cluster, generation);
+    // Each generation has a subject of its own: Istio looks CRLs up by it.
+    let subject = DistinguishedName::new(
+        Some(short(row.trust_domain.as_str())),
+        short(&match cluster::role(&row)? {
+            Role::Workloads => format!("{cluster} cluster CA {generation}"),
+            Role::Fleet => format!("{cluster} fleet CA {generation}"),
+        }),
+    )
+    .map_err(|error| Error::malformed("subject", error))?;
+    let (signer, pkcs8) = SoftwareSigner::generate(algorithm).map_err(Error::internal)?;
+    let sealed = context
+        .key_encryption_key
+        .seal(&id, signer.public_key(), &pkcs8)
+        .map_err(Error::internal)?;
+    let public_key = signer.public_key().clone();
+    let prepared = prepare_request(&subject, &public_key);
+    let signer: Arc<dyn Signer> = Arc::new(signer);
+    let request = signing::seal(prepared, &signer).await?;
+    let row = AuthorityRow {
+        id,
+        cluster: cluster.clone(),
+        generation,
+        state: AuthorityState::Requested,
+        subject: subject.common_name().to_owned(),
+        spki: public_key.spki().to_vec(),
+        sealed_key: Some(sealed),
+        key_uri: None,
+        request: request.der().to_vec(),
+        chain: Vec::new(),
+        not_after: None,
+        activate_at: None,
+        created_at: context.clock.untrusted_now(),
+        revoked: None,
+        crl_shape,
+        version: 0,
+    };
+    context.store.insert_authority(&row).await?;
+    event(context, actor, "authority.request", &row).await?;
+    Ok(row)
+}
+
+/// A name of at most 64 characters (RFC 5280 appendix A.1).
+pub(super) fn short(name: &str) -> &str {
+    name.char_indices()
+        .nth(64)
+        .map_or(name, |(end, _)| &name[..end])
+}
+
+/// Takes the signed certificate of a requested authority: `chain` holds it, each CA above it and the root; a root that
+/// the trust domain already believes in may be left out.
+///
+/// # Errors
+/// When the key is another one, the chain does not hold, the certificate is no cluster intermediate's, it is not valid
+/// now, or the store is away.
+pub async fn import(
+    context: &Context,
+    id: &AuthorityId,
+    chain: Vec<Certificate>,
+    actor: &str,
+) -> Result<AuthorityRow, Error> {
+    let mut row = find(context, id).await?;
+    if row.state != AuthorityState::Requested {
+        return Err(refuse(
+            "state",
+            format!(
+                "{id} is {}: only a requested authority is imported",
+                row.state
+            ),
+        ));
+    }
+    let cluster = context.store.cluster(&row.cluster).await?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            "cluster",
+            format!("there is no cluster {}", row.cluster),
+        )
+    })?;
+    let known = context.store.bundle(&cluster.trust_domain).await?;
+    let chain = complete(chain, &known.roots)?;
+    let now = context.clock.trusted_now()?;
+    check_import(&row, cluster::role(&cluster)?, &chain, now)?;
+    let issuer = Issuer::from_chain(&chain).map_err(|error| Error::malformed("chain", error))?;
+    let root = chain
+        .last()
+        .map(|root| root.der().to_vec())
+        .unwrap_or_default();
+    row.state = AuthorityState::Imported;
+    row.not_after = Some(issuer.not_after());
+    row.chain = chain
+        .iter()
+        .map(|certificate| certificate.der().to_vec())
+        .collect();
+    // If we crash between the two, the root is believed a little early, and the import is done again.
+    context
+        .store
+        .add_root(&cluster.trust_domain, &root, now)
+        .await?;
+    context.store.update_authority(&row, row.version).await?;
+    event(context, actor, "authority.import", &row).await?;
+    find(context, id).await
+}
+
+/// Appends the root where the chain ends below one that is believed in.
+fn complete(mut chain: Vec<Certificate>, known: &[Vec<u8>]) -> Result<Vec<Certificate>, Error> {
+    let Some(last) = chain.last() else {
+        return Ok(chain);
+    };
+    if last.is_self_issued() {
+        return Ok(chain);
+    }
+    for der in known {
+        let root = Certificate::parse(der).map_err(Error::internal)?;
+        let key = root.public_key().map_err(Error::internal)?;
+        if root.subject() == last.issuer() && last.verify_by(&key).is_ok() {
+            chain.push(root);
+            break;
+        }
+    }
+    Ok(chain)
+}
+
+fn check_import(
+    row: &AuthorityRow,
+    role: Role,
+    chain: &[Certificate],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let malformed = |text: String| Error::new(ErrorKind::Malformed, "chain", text);
+    let own = chain
+        .first()
+        .ok_or_else(|| malformed("the file has no certificate".to_owned()))?;
+    if own.spki() != row.spki {
+        return Err(malformed(format!(
+            "the certificate is for another key than the one {} was requested with",
+            row.id
+        )));
+    }
+    let issuer = Issuer::from_chain(chain).map_err(|error| Error::malformed("chain", error))?;
+    if !issuer.signs_crls() {
+        return Err(malformed(
+            "the certificate lacks cRLSign: every verifier would refuse its CRLs".to_owned(),
+        ));
+    }
+    match (role, issuer.path_len()) {
+        (Role::Workloads, Some(0)) | (Role::Fleet, Some(1)) => {}
+        (Role::Workloads, _) => {
+            return Err(malformed(
+                "a cluster's intermediate has path length 0".to_owned(),
+            ));
+        }
+        (Role::Fleet, _) => {
+            return Err(malformed(
+                "a fleet's intermediate has path length 1: clusters' intermediates stand below it"
+                    .to_owned(),
+            ));
+        }
+    }
+    if own.extensions().has_name_constraints {
+        return Err(malformed(
+            "the certificate has name constraints: rustls-webpki (ztunnel) refuses every chain with URI ones".to_owned(),
+        ));
+    }
+    if chain.len() < 2 {
+        return Err(malformed(
+            "the certificate is a root: a cluster has an intermediate under one".to_owned(),
+        ));
+    }
+    if now < issuer.not_before() || now >= issuer.not_after() {
+        return Err(malformed(format!(
+            "the chain is valid from {} to {}, and it is {now}",
+            issuer.not_before(),
+            issuer.not_after()
+        )));
+    }
+    Ok(())
+}
+
+/// Publishes an imported authority: signs its first CRL. From then on it is in every bundle, and may become active.
+///
+/// # Errors
+/// When it is not imported, or the store is away.
+pub async fn publish(
+    context: &Context,
+    id: &AuthorityId,
+    actor: &str,
+) -> Result<AuthorityRow, Error> {
+    let mut row = find(context, id).await?;
+    if row.state != AuthorityState::Imported {
+        return Err(refuse(
+            "state",
+            format!(
+                "{id} is {}: only an imported authority is published",
+                row.state
+            ),
+        ));
+    }
+    let (issuer, signer) = open(context, &row)?;
+    if context.store.crl(id).await?.is_none() {
+        let crl = status::first_crl(context, &issuer, &signer).await?;
+        context.store.put_crl(id, &crl, None).await?;
+    }
+    row.state = AuthorityState::Published;
+    context.store.update_authority(&row, row.version).await?;
+    event(context, actor, "authority.publish", &row).await?;
+    find(context, id).await
+}
+
+fn open(context: &Context, row: &AuthorityRow) -> Result<(Issuer, Arc<dyn Signer>), Error> {
+    let chain: Result<Vec<_>, _> = row
+        .chain
+        .iter()
+        .map(|der| Certificate::parse(der))
+        .collect();
+    let issuer = Issuer::from_chain(&chain.map_err(Error::internal)?).map_err(Error::internal)?;
+    let public_key = PublicKey::from_spki(&row.spki).map_err(Error::internal)?;
+    let sealed = row.sealed_key.as_deref().unwrap_or_default();
+    let signer = context
+        .key_encryption_key
+        .open(&row.id, &public_key, sealed)
+        .map_err(Error::internal)?;
+    Ok((issuer, Arc::new(signer)))
+}
+
+/// Makes a published authority the one that signs; the one before it retires.
+///
+/// # Errors
+/// When it is not published, would end before the leaves it signs, lost a race, or the store is away.
+pub async fn activate(context: &Context, id: &AuthorityId, actor: &str) -> Result<(), Error> {
+    let row = find(context, id).await?;
+    if row.state != AuthorityState::Published {
+        return Err(refuse(
+            "state",
+            format!(
+                "{id} is {}: only a published authority is activated",
+                row.state
+            ),
+        ));
+    }
+    let longest_leaf = longest_leaf(context, &row.cluster).await?;
+    let now = context.clock.trusted_now()?;
+    rotation::may_activate(life(&row)?, longest_leaf, now)
+        .map_err(|error| refuse("life", error.to_string()))?;
+    context.store.swap_active(id, row.version, now).await?;
+    event(context, actor, "authority.activate", &row).await
+}
+
+async fn longest_leaf(context: &Context, cluster: &ClusterName) -> Result<Ttl, Error> {
+    let row = context.store.cluster(cluster).await?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            "cluster",
+            format!("there is no cluster {cluster}"),
+        )
+    })?;
+    let definition: ClusterDefinition =
+        serde_json::from_str(&row.definition).map_err(Error::internal)?;
+    Ok(match definition.role {
+        Role::Workloads => definition.max_ttl,
+        Role::Fleet => Profile::CLUSTER_INTERMEDIATE.default_ttl(),
+    })
+}
+
+fn life(row: &AuthorityRow) -> Result<Life, Error> {
+    let chain: Result<Vec<_>, _> = row
+        .chain
+        .iter()
+        .map(|der| Certificate::parse(der))
+        .collect();
+    let issuer = Issuer::from_chain(&chain.map_err(Error::internal)?).map_err(Error::internal)?;
+    Ok(Life {
+        not_before: issuer.not_before(),
+        not_after: issuer.not_after(),
+    })
+}
+
+/// Moves every cluster on: publishes what was imported, activates the next one when it is due (at once where none is
+/// active), retires what has ended. Idempotent; a replica that is late loses the compare-and-set and changes nothing.
+///
+/// # Errors
+/// When the store is away or the clock is not trusted.
+pub async fn reconcile(context: &Context) -> Result<(), Error> {
+    const ACTOR: &str = "reconciler";
+    let now = context.clock.trusted_now()?;
+    let rows = context.store.authorities().await?;
+    for row in &rows {
+        let step = match row.state {
+            AuthorityState::Imported => publish(context, &row.id, ACTOR).await.map(|_| ()),
+            AuthorityState::Published if is_due(context, row, &rows, now).await? => {
+                activate(context, &row.id, ACTOR).await
+            }
+            AuthorityState::Retiring if is_over(context, row, &rows, now).await? => {
+                let retired = AuthorityRow {
+                    state: AuthorityState::Retired,
+                    ..row.clone()
+                };
+                context
+                    .store
+                    .update_authority(&retired, row.version)
+                    .await
+                    .map(|_| ())
+                    .map_err(Error::from)
+            }
+            _ => continue,
+        };
+        if let Err(error) = step {
+            if error.kind() == ErrorKind::Unavailable {
+                return Err(error);
+            }
+            tracing::warn!(authority.id = %row.id, error = %error.detail(), "the authority stays as it is");
+        }
+    }
+    Ok(())
+}
+
+/// Whether the last leaf has expired, and a CRL has been out since that lists what was revoked (RFC 5280 §5.2). An
+/// authority that has ended itself signs no other.
+async fn is_over(
+    context: &Context,
+    row: &AuthorityRow,
+    rows: &[AuthorityRow],
+    now: Timestamp,
+) -> Result<bool, Error> {
+    if row.not_after.is_some_and(|end| end < now) {
+        return Ok(true);
+    }
+    let succeeded = rows
+        .iter()
+        .find(|other| other.cluster == row.cluster && other.state == AuthorityState::Active)
+        .and_then(|active| active.activate_at);
+    if succeeded.is_none_or(|at| now < at.plus(HANDOVER)) {
+        return Ok(false);
+    }
+    let Some(last) = context.store.last_expiry(&row.id).await? else {
+        return Ok(true);
+    };
+    if last >= now {
+        return Ok(false);
+    }
+    let crl = context.store.crl(&row.id).await?;
+    Ok(crl.is_none_or(|crl| crl.this_update > last))
+}
+
+async fn is_due(
+    context: &Context,
+    next: &AuthorityRow,
+    rows: &[AuthorityRow],
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let longest_leaf = longest_leaf(context, &next.cluster).await?;
+    if rotation::may_activate(life(next)?, longest_leaf, now).is_err() {
+        return Ok(false);
+    }
+    let active = rows
+        .iter()
+        .find(|row| row.cluster == next.cluster && row.state == AuthorityState::Active);
+    match active {
+        None => Ok(true),
+        Some(active) => Ok(rotation::replacement_due(life(active)?, longest_leaf) <= now),
+    }
+}
+
+async fn event(
+    context: &Context,
+    actor: &str,
+    kind: &str,
+    row: &AuthorityRow,
+) -> Result<(), Error> {
+    let detail =
+        serde_json::json!({ "authority": row.id, "cluster": row.cluster, "subject": row.subject });
+    let now = context.clock.untrusted_now();
+    Ok(context
+        .store
+        .append_event(now, actor, kind, &detail.to_string())
+        .await?)
+}

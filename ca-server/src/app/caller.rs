@@ -1,0 +1,110 @@
+//! Who asks, proven.
+
+use std::sync::Arc;
+
+use pki::name::{AuthorityId, ProfileName};
+use pki::policy::Identity;
+use pki::serial::Serial;
+use pki::time::Timestamp;
+
+use super::state::Cluster;
+
+/// A proven caller.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The cluster it belongs to.
+    pub cluster: Arc<Cluster>,
+    /// What policy decides by.
+    pub identity: Identity,
+    /// How it was proven, with what the record keeps.
+    pub proof: Proof,
+    /// The address the request came from.
+    pub remote: String,
+}
+
+/// How a caller was proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// By its current certificate.
+    Certificate {
+        /// Who issued it.
+        authority: AuthorityId,
+        /// The certificate's serial number.
+        serial: Serial,
+        /// A moment before it was seen not to be revoked.
+        checked_at: Timestamp,
+    },
+    /// By an enrolment token.
+    Enrolment {
+        /// The token's id.
+        id: String,
+        /// The profile that it is for.
+        profile: ProfileName,
+    },
+    /// By a Kubernetes service-account token.
+    ServiceAccount {
+        /// `namespace/name`.
+        account: String,
+        /// Pod name and UID, where the token is bound to one.
+        pod: Option<(String, String)>,
+        /// The pod's node, where the token says.
+        node: Option<String>,
+        /// The token's id, where it has one.
+        token_id: Option<String>,
+    },
+}
+
+impl Proof {
+    /// What kind of proof, for records and metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Certificate { .. } => "certificate",
+            Self::Enrolment { .. } => "enrolment",
+            Self::ServiceAccount { .. } => "service-account",
+        }
+    }
+}
+
+impl Caller {
+    /// The caller in one line, for records.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match (&self.proof, &self.identity) {
+            (Proof::ServiceAccount { account, .. }, _) => format!("sa:{account}"),
+            (Proof::Enrolment { id, .. }, _) => format!("enrolment:{id}"),
+            (Proof::Certificate { .. }, Identity::Exactly(id)) => id.to_string(),
+            (Proof::Certificate { serial, .. }, Identity::OneOf(_)) => {
+                format!("certificate:{serial}")
+            }
+        }
+    }
+
+    /// What else is known of the caller, as JSON, for records.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let mut detail = serde_json::json!({ "remote": self.remote });
+        match &self.proof {
+            Proof::Certificate { serial, .. } => detail["serial"] = serial.to_string().into(),
+            Proof::Enrolment { id, .. } => detail["enrolment"] = id.as_str().into(),
+            Proof::ServiceAccount {
+                pod,
+                node,
+                token_id,
+                ..
+            } => {
+                if let Some((name, uid)) = pod {
+                    detail["pod"] = name.as_str().into();
+                    detail["pod_uid"] = uid.as_str().into();
+                }
+                if let Some(node) = node {
+                    detail["node"] = node.as_str().into();
+                }
+                if let Some(id) = token_id {
+                    detail["token_id"] = id.as_str().into();
+                }
+            }
+        }
+        detail.to_string()
+    }
+}

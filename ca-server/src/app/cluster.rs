@@ -1,0 +1,219 @@
+//! Clusters: what an operator says of one, and putting it in force.
+
+use pki::name::{ClusterName, TrustDomain};
+use pki::policy::{ClusterPolicy, Rule};
+use pki::profile::Profile;
+use pki::time::Ttl;
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Error, ErrorKind};
+use crate::authn::token::{TokenIssuer, TokenIssuerConfig, TokenReviewConfig};
+use crate::store::model::ClusterRow;
+
+/// What a cluster's authorities sign.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Certificates of workloads.
+    #[default]
+    Workloads,
+    /// Other clusters' authorities: the fleet's online intermediate, which stands between them and the offline root.
+    Fleet,
+}
+
+impl Role {
+    const fn is_workloads(&self) -> bool {
+        matches!(self, Self::Workloads)
+    }
+}
+
+/// A cluster as an operator defines it: TOML in a file, JSON in the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterDefinition {
+    /// Its id, Istio's ClusterID.
+    pub name: ClusterName,
+    /// The trust domain of its workloads, as Istio's mesh configuration writes it.
+    pub trust_domain: String,
+    /// What its authorities sign.
+    #[serde(default, skip_serializing_if = "Role::is_workloads")]
+    pub role: Role,
+    /// The lifetime of a workload that asks for none.
+    #[serde(default = "default_ttl")]
+    pub default_ttl: Ttl,
+    /// The longest lifetime of a workload.
+    #[serde(default = "max_ttl")]
+    pub max_ttl: Ttl,
+    /// Refuse Istio's callers a lifetime above the longest instead of shortening it.
+    #[serde(default)]
+    pub strict: bool,
+    /// Who issues its service-account tokens, keys pinned.
+    #[serde(default, rename = "token_issuer")]
+    pub token_issuers: Vec<TokenIssuerConfig>,
+    /// The API server that reviews tokens which no pinned key answers for.
+    #[serde(default)]
+    pub token_review: Option<TokenReviewConfig>,
+    /// Who may have names beyond its own identity.
+    #[serde(default, rename = "rule")]
+    pub rules: Vec<Rule>,
+}
+
+fn default_ttl() -> Ttl {
+    Profile::WORKLOAD.default_ttl()
+}
+
+fn max_ttl() -> Ttl {
+    Profile::WORKLOAD.max_ttl()
+}
+
+impl ClusterDefinition {
+    /// What policy decides by.
+    ///
+    /// # Errors
+    /// When the trust domain is not one, or the lifetimes do not fit each other or the profile.
+    pub fn policy(&self) -> Result<ClusterPolicy, Error> {
+        let malformed = |text: String| Error::new(ErrorKind::Malformed, "cluster", text);
+        let trust_domain = TrustDomain::parse_istio(&self.trust_domain)
+            .map_err(|e| Error::malformed("cluster", e))?;
+        if self.default_ttl > self.max_ttl || self.max_ttl > Profile::WORKLOAD.max_ttl() {
+            return Err(malformed(format!(
+                "default_ttl {} ≤ max_ttl {} ≤ {} does not hold",
+                self.default_ttl,
+                self.max_ttl,
+                Profile::WORKLOAD.max_ttl()
+            )));
+        }
+        let callers = self.token_issuers.len() + self.rules.len();
+        if self.role == Role::Fleet && (callers > 0 || self.token_review.is_some()) {
+            return Err(malformed(
+                "a fleet signs other clusters' authorities, on an operator's word: it has no token_issuer, token_review or rule".to_owned(),
+            ));
+        }
+        for rule in &self.rules {
+            if ![Profile::SERVER, Profile::CLIENT]
+                .iter()
+                .any(|p| p.as_str() == rule.profile.as_str())
+            {
+                return Err(malformed(format!(
+                    "rule {:?}: profile {} cannot be given by rule, server and client can",
+                    rule.name, rule.profile
+                )));
+            }
+        }
+        Ok(ClusterPolicy {
+            trust_domain,
+            default_ttl: self.default_ttl,
+            max_ttl: self.max_ttl,
+            strict: self.strict,
+            rules: self.rules.clone(),
+        })
+    }
+}
+
+fn issuers(definition: &ClusterDefinition) -> Result<Vec<TokenIssuer>, Error> {
+    let issuers = definition
+        .token_issuers
+        .iter()
+        .cloned()
+        .map(TokenIssuer::try_from);
+    issuers
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::malformed("cluster", error))
+}
+
+/// A key that two clusters pin would let one cluster's token speak for the other.
+async fn refuse_shared_keys(
+    context: &Context,
+    definition: &ClusterDefinition,
+) -> Result<(), Error> {
+    let ours = issuers(definition)?;
+    for row in context.store.clusters().await? {
+        if row.name == definition.name {
+            continue;
+        }
+        let other: ClusterDefinition =
+            serde_json::from_str(&row.definition).map_err(Error::internal)?;
+        let theirs = issuers(&other)?;
+        let shared = ours
+            .iter()
+            .any(|a| theirs.iter().any(|b| a.jwks().shares_a_key_with(b.jwks())));
+        if shared {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "cluster",
+                format!(
+                    "cluster {} pins the same token key: a token of one would be good for the other",
+                    row.name
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Creates the cluster, or changes it when it is there.
+///
+/// # Errors
+/// When the definition does not hold together, would move the cluster to another trust domain, or the store is away.
+pub async fn apply(
+    context: &Context,
+    definition: &ClusterDefinition,
+    actor: &str,
+) -> Result<&'static str, Error> {
+    let policy = definition.policy()?;
+    refuse_shared_keys(context, definition).await?;
+    let mut row = ClusterRow {
+        name: definition.name.clone(),
+        trust_domain: policy.trust_domain,
+        definition: serde_json::to_string(definition).map_err(Error::internal)?,
+        version: 0,
+    };
+    let done = match context.store.cluster(&definition.name).await? {
+        None => {
+            context.store.insert_cluster(&row).await?;
+            "created"
+        }
+        Some(there) if there.trust_domain != row.trust_domain => {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "cluster",
+                format!(
+                    "cluster {} is in trust domain {}; one that moves to {} is another cluster",
+                    there.name, there.trust_domain, row.trust_domain
+                ),
+            ));
+        }
+        Some(there) if there.definition == row.definition => return Ok("unchanged"),
+        Some(there) if role(&there)? != definition.role => {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "cluster",
+                format!(
+                    "cluster {} keeps its role: one that signs something else is another cluster",
+                    there.name
+                ),
+            ));
+        }
+        Some(there) => {
+            row.version = there.version;
+            context.store.update_cluster(&row, there.version).await?;
+            "changed"
+        }
+    };
+    let now = context.clock.untrusted_now();
+    context
+        .store
+        .append_event(now, actor, "cluster.apply", &row.definition)
+        .await?;
+    Ok(done)
+}
+
+/// What the cluster's authorities sign.
+///
+/// # Errors
+/// When the row does not hold together.
+pub(super) fn role(row: &ClusterRow) -> Result<Role, Error> {
+    let definition: ClusterDefinition =
+        serde_json::from_str(&row.definition).map_err(Error::internal)?;
+    Ok(definition.role)
+}

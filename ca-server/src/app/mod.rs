@@ -1,0 +1,189 @@
+//! The use cases, a file each. Transports translate into them; none of them knows gRPC, HTTP or SQL.
+
+pub mod authority;
+pub mod bundle;
+pub mod caller;
+pub mod cluster;
+pub mod enrolment;
+mod error;
+pub mod fleet;
+pub mod issue;
+pub mod keys;
+mod own;
+mod quota;
+pub mod revocation;
+pub mod signing;
+pub mod state;
+pub mod status;
+mod turns;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use hsm::sealed::KeyEncryptionKey;
+use tokio::sync::watch;
+
+pub use error::{Error, ErrorKind, chain};
+
+use crate::authn::token::TokenCache;
+use crate::clock::ClockGuard;
+use crate::config::{Config, StatusSettings};
+use crate::entropy::Entropy;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::recorder::Recorder;
+use state::Snapshot;
+use status::watermark::Watermark;
+use status::{Lookup, Status};
+use turns::Turns;
+
+/// What administration needs: of the running server and of the command line alike.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The records.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<ClockGuard>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// What authorities' keys are sealed under.
+    pub key_encryption_key: Arc<KeyEncryptionKey>,
+    /// How certificate status is told.
+    pub settings: StatusSettings,
+    /// A name for this process among the replicas, drawn at its start.
+    pub instance: String,
+}
+
+/// The running authority.
+pub struct App {
+    context: Context,
+    recorder: Recorder,
+    snapshot: ArcSwap<Snapshot>,
+    sequence: watch::Sender<u64>,
+    turns: ArcSwap<Turns>,
+    metrics: Arc<Metrics>,
+    clock_acceptance: AtomicU64,
+    tokens: TokenCache,
+    status: Status,
+    lookup: Lookup,
+}
+
+impl App {
+    /// Begins with what the store says now.
+    ///
+    /// # Errors
+    /// When the store is away or has gone back, or a row does not hold together.
+    pub async fn start(
+        context: Context,
+        recorder: Recorder,
+        lookup: Lookup,
+        config: &Config,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let snapshot = Snapshot::load(&context, None).await?;
+        let mut watermark = Watermark::open(config.watermark_file.as_deref())?;
+        watermark.advance(&context.store.status_positions().await?)?;
+        let (sequence, _) = watch::channel(snapshot.sequence);
+        // What an operator accepted before this start says nothing of the clock now.
+        let accepted = context
+            .store
+            .clock_acceptance()
+            .await?
+            .map_or(0, |(sequence, _)| sequence);
+        Ok(Self {
+            context,
+            recorder,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            sequence,
+            turns: ArcSwap::from_pointee(Turns::new(config)),
+            metrics,
+            clock_acceptance: AtomicU64::new(accepted),
+            tokens: TokenCache::new(),
+            status: Status::new(watermark),
+            lookup,
+        })
+    }
+
+    /// What is in force now.
+    pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Takes up what has changed in the store; tells whether anything had.
+    ///
+    /// # Errors
+    /// When the store is away or a row does not hold together; what was in force stays so.
+    pub async fn reload(&self) -> Result<bool, Error> {
+        let before = self.snapshot.load_full();
+        if self.context.store.change_sequence().await? == before.sequence {
+            return Ok(false);
+        }
+        let after = Snapshot::load(&self.context, Some(&before)).await?;
+        let sequence = after.sequence;
+        self.snapshot.store(Arc::new(after));
+        self.sequence.send_replace(sequence);
+        Ok(true)
+    }
+
+    /// Wakes when what is in force changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.sequence.subscribe()
+    }
+
+    /// Takes note of an operator's word on the clock; tells whether it is news.
+    pub(crate) fn note_clock_acceptance(&self, sequence: u64) -> bool {
+        self.clock_acceptance.fetch_max(sequence, Ordering::Relaxed) < sequence
+    }
+
+    /// Tokens whose signature was good a moment ago.
+    pub(crate) fn tokens(&self) -> &TokenCache {
+        &self.tokens
+    }
+
+    /// What became of certificates after their issue.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What administration needs.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Who may have what now, and when.
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        self.turns.load_full()
+    }
+
+    /// Puts other bounds in force. Who was counted by the old ones is not counted again.
+    pub fn tune(&self, config: &Config) {
+        let turns = self.turns.load();
+        if !turns.are_those_of(config) {
+            self.turns.store(Arc::new(Turns::new(config)));
+        }
+    }
+
+    /// Whether the store took what was last written to it.
+    pub fn writes(&self) -> bool {
+        self.recorder.writes()
+    }
+
+    /// Takes note of whether the store took something that was written past the recorder.
+    pub(crate) fn note_write(&self, taken: bool) {
+        self.recorder.note_write(taken);
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App")
+            .field("snapshot", &self.snapshot.load().sequence)
+            .finish_non_exhaustive()
+    }
+}

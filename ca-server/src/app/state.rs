@@ -1,0 +1,267 @@
+//! What is in force: clusters, authorities and bundles as the store has them, ready to use. A snapshot never changes;
+//! a newer one takes its place whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hsm::Signer;
+use pki::bundle::Bundle;
+use pki::certificate::{Certificate, Issuer};
+use pki::crypto::Digest;
+use pki::key::PublicKey;
+use pki::name::{AuthorityId, ClusterName, TrustDomain};
+use pki::ocsp::IssuerHashes;
+use pki::policy::ClusterPolicy;
+use pki::rotation::Life;
+
+use super::cluster::{ClusterDefinition, Role};
+use super::status::{self, Document};
+use super::{Context, Error};
+use crate::authn::token::{IssuerSet, TokenIssuer, TokenReviewer};
+use crate::store::model::{AuthorityRow, AuthorityState, CrlShape, RootCrlRow};
+
+/// Everything that a request is decided by.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The store's change number that it was read at.
+    pub sequence: u64,
+    /// The clusters.
+    pub clusters: HashMap<ClusterName, Arc<Cluster>>,
+    /// The authorities with a certificate, retired ones left out; revoked ones answer for what they issued.
+    pub authorities: Vec<Arc<Authority>>,
+    /// The bundles.
+    pub bundles: HashMap<TrustDomain, Arc<PublishedBundle>>,
+    /// The CRLs of the CAs above ours, by the SHA-256 of their SubjectPublicKeyInfo.
+    pub root_crls: HashMap<Digest, RootCrlRow>,
+}
+
+/// A cluster in force.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its id.
+    pub name: ClusterName,
+    /// What its authorities sign.
+    pub role: Role,
+    /// What it allows.
+    pub policy: ClusterPolicy,
+    /// Who issues its tokens, keys pinned.
+    pub issuers: Arc<IssuerSet>,
+    /// The API server that reviews its tokens.
+    pub reviewer: Option<Arc<TokenReviewer>>,
+    /// The authority that signs.
+    pub active: Option<Arc<Authority>>,
+    definition: String,
+}
+
+/// An authority in force.
+#[derive(Debug)]
+pub struct Authority {
+    /// Its id.
+    pub id: AuthorityId,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Where it stands.
+    pub state: AuthorityState,
+    /// What it signs as.
+    pub issuer: Issuer,
+    /// Its certificate, and each CA's above it up to the root.
+    pub chain: Vec<Certificate>,
+    /// PEM of each CA of the chain but the root.
+    pub intermediates_pem: Vec<String>,
+    /// Its key, where this replica has it.
+    pub signer: Option<Arc<dyn Signer>>,
+    /// What it publishes beside its complete CRL.
+    pub crl_shape: CrlShape,
+    /// Its certificate, for HTTP.
+    pub document: Document,
+    /// How OCSP requests name it.
+    pub ocsp: IssuerHashes,
+}
+
+impl Authority {
+    /// Its validity, that of every CA above it counted in.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        Life {
+            not_before: self.issuer.not_before(),
+            not_after: self.issuer.not_after(),
+        }
+    }
+}
+
+/// A bundle, ready to send.
+#[derive(Debug)]
+pub struct PublishedBundle {
+    /// The roots.
+    pub bundle: Bundle,
+    /// All of them as one PEM text.
+    pub pem: String,
+    /// The same, for HTTP.
+    pub document: Document,
+}
+
+impl Snapshot {
+    /// Reads the store. Keys that `before` has open are not opened again.
+    pub(super) async fn load(context: &Context, before: Option<&Self>) -> Result<Self, Error> {
+        // Read first: what changes while the rest is read leaves an older number behind, and is read again.
+        let sequence = context.store.change_sequence().await?;
+        let mut authorities = Vec::new();
+        for row in context.store.authorities().await? {
+            use AuthorityState as S;
+            if matches!(
+                row.state,
+                S::Imported | S::Published | S::Active | S::Retiring | S::Revoked
+            ) {
+                authorities.push(Arc::new(open(context, row, before)?));
+            }
+        }
+        let mut clusters = HashMap::new();
+        for row in context.store.clusters().await? {
+            let active = authorities
+                .iter()
+                .find(|a| a.cluster == row.name && a.state == AuthorityState::Active)
+                .cloned();
+            let same = before
+                .and_then(|snapshot| snapshot.clusters.get(&row.name))
+                .filter(|cluster| cluster.definition == row.definition);
+            let cluster = match same {
+                // Keeps what the token cache knows of its issuers.
+                Some(same) => Cluster {
+                    active,
+                    ..Cluster::clone(same)
+                },
+                None => cluster(row.definition, active).await?,
+            };
+            clusters.insert(row.name, Arc::new(cluster));
+        }
+        let mut bundles = HashMap::new();
+        for row in context.store.bundles().await? {
+            let trust_domain = row.trust_domain;
+            let roots: Result<Vec<_>, _> = row
+                .roots
+                .iter()
+                .map(|der| Certificate::parse(der))
+                .collect();
+            let bundle = Bundle::new(
+                trust_domain.clone(),
+                row.sequence,
+                roots.map_err(Error::internal)?,
+            )
+            .map_err(Error::internal)?;
+            let pem = bundle.to_pem();
+            let published = PublishedBundle {
+                document: Document::new(pem.clone().into_bytes(), status::PEM, None, None),
+                bundle,
+                pem,
+            };
+            bundles.insert(trust_domain, Arc::new(published));
+        }
+        let root_crls = context.store.root_crls().await?;
+        let root_crls = root_crls.into_iter().map(|row| (row.root, row)).collect();
+        Ok(Self {
+            sequence,
+            clusters,
+            authorities,
+            bundles,
+            root_crls,
+        })
+    }
+
+    /// The authority of this id.
+    #[must_use]
+    pub fn authority(&self, id: &AuthorityId) -> Option<&Arc<Authority>> {
+        self.authorities
+            .iter()
+            .find(|authority| &authority.id == id)
+    }
+
+    /// The authority whose key made the signature on `certificate`, by name, key identifier and signature.
+    #[must_use]
+    pub fn signer_of(&self, certificate: &Certificate) -> Option<&Arc<Authority>> {
+        self.authorities.iter().find(|authority| {
+            authority.issuer.name() == certificate.issuer()
+                && certificate.extensions().authority_key_id.as_deref()
+                    == Some(authority.issuer.key_id())
+                && certificate.verify_by(authority.issuer.key()).is_ok()
+        })
+    }
+}
+
+async fn cluster(definition: String, active: Option<Arc<Authority>>) -> Result<Cluster, Error> {
+    let parsed: ClusterDefinition = serde_json::from_str(&definition).map_err(Error::internal)?;
+    let policy = parsed.policy()?;
+    let issuers: Result<Vec<_>, _> = parsed
+        .token_issuers
+        .into_iter()
+        .map(TokenIssuer::try_from)
+        .collect();
+    let reviewer = match parsed.token_review {
+        Some(config) => Some(Arc::new(
+            TokenReviewer::new(config).await.map_err(Error::internal)?,
+        )),
+        None => None,
+    };
+    Ok(Cluster {
+        name: parsed.name,
+        role: parsed.role,
+        policy,
+        issuers: Arc::new(IssuerSet::new(issuers.map_err(Error::internal)?)),
+        reviewer,
+        active,
+        definition,
+    })
+}
+
+fn open(
+    context: &Context,
+    row: AuthorityRow,
+    before: Option<&Snapshot>,
+) -> Result<Authority, Error> {
+    let chain: Result<Vec<_>, _> = row
+        .chain
+        .iter()
+        .map(|der| Certificate::parse(der))
+        .collect();
+    let chain = chain.map_err(Error::internal)?;
+    let issuer = Issuer::from_chain(&chain).map_err(Error::internal)?;
+    let public_key = PublicKey::from_spki(&row.spki).map_err(Error::internal)?;
+    let opened = before
+        .and_then(|snapshot| snapshot.authorities.iter().find(|a| a.id == row.id))
+        .filter(|authority| authority.issuer.key() == &public_key)
+        .and_then(|authority| authority.signer.clone());
+    let signer = match (opened, &row.sealed_key) {
+        (Some(signer), _) => Some(signer),
+        (None, Some(sealed)) => {
+            let signer = context
+                .key_encryption_key
+                .open(&row.id, &public_key, sealed)
+                .map_err(Error::internal)?;
+            Some(Arc::new(signer) as Arc<dyn Signer>)
+        }
+        (None, None) => None,
+    };
+    let own = chain.first().map(Certificate::der).unwrap_or_default();
+    let document = Document::new(
+        own.to_vec(),
+        status::PKIX_CERT,
+        Some(issuer.not_before()),
+        Some(issuer.not_after()),
+    );
+    let below_root = chain.len().saturating_sub(1);
+    Ok(Authority {
+        ocsp: IssuerHashes::of(&issuer),
+        id: row.id,
+        cluster: row.cluster,
+        state: row.state,
+        issuer,
+        intermediates_pem: chain
+            .iter()
+            .take(below_root)
+            .map(Certificate::to_pem)
+            .collect(),
+        chain,
+        signer,
+        crl_shape: row.crl_shape,
+        document,
+    })
+}

@@ -1,0 +1,344 @@
+//! Building and publishing CRLs: a reconciler. What is due follows from the store; a lease saves replicas double work, and
+//! a compare-and-set on number and coverage keeps a late one from going back.
+//!
+//! What holds if we crash: before the store has a list, the one before it is in force everywhere; after, the new one is,
+//! and each replica serves it as soon as it looks.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use hsm::Signer;
+use pki::certificate::Issuer;
+use pki::crl::{Crl, CrlRequest, Reason, RevokedCertificate, Scope, prepare_crl};
+use pki::name::AuthorityId;
+use pki::time::{Timestamp, Ttl};
+
+use super::index::AuthorityStatus;
+use super::parts::Part;
+use super::{PAGE, ServedCrl};
+use crate::app::state::Authority;
+use crate::app::{App, Context, Error, ErrorKind, signing};
+use crate::store::StoreError;
+use crate::store::model::{AuthorityState, CrlRow};
+
+/// Revocations of an authority coalesce into one build in this time: with the time to hear of them they are served within
+/// a second. thisUpdate, which has seconds and grows with each list, begins in the past and is never let past the present.
+const BUILD_EVERY: Duration = Duration::from_millis(800);
+/// How long a list that waits is left to the lease's holder.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longer than a build takes; a holder that dies holds others up for [`PATIENCE`] at most.
+const LEASE_SECONDS: u32 = 10;
+/// How far thisUpdate lies in the past, for readers whose clocks are behind.
+const BACKDATE: Ttl = Ttl::minutes(5);
+/// The shortest lifetime there is.
+const SECOND: Ttl = Ttl::minutes(0);
+
+/// When a list was made and until when it holds.
+#[derive(Clone, Copy, Debug)]
+struct Dates {
+    this_update: Timestamp,
+    next_update: Timestamp,
+}
+
+impl App {
+    /// Publishes each CRL that is due: revocations since the last one, or its time has come.
+    ///
+    /// # Errors
+    /// When the store is away. What fails for one authority alone is logged and counted, and does not keep the others
+    /// waiting.
+    pub async fn publish_crls(&self) -> Result<(), Error> {
+        let snapshot = self.snapshot.load_full();
+        let mut unavailable = None;
+        for authority in &snapshot.authorities {
+            if !authority.publishes_crl() || authority.signer.is_none() || !self.is_due(authority) {
+                continue;
+            }
+            if !self.may_build(&authority.id).await? {
+                continue;
+            }
+            match self.publish(authority).await {
+                Ok(()) => {
+                    self.metrics.crl_publication(&authority.id, true);
+                    self.status
+                        .waiting
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&authority.id);
+                }
+                Err(error) => {
+                    self.metrics.crl_publication(&authority.id, false);
+                    tracing::error!(authority.id = %authority.id, error = %error.detail(), "no new CRL: the one before it is served");
+                    if error.kind() == ErrorKind::Unavailable {
+                        unavailable = Some(error);
+                    }
+                }
+            }
+        }
+        unavailable.map_or(Ok(()), Err)
+    }
+
+    fn is_due(&self, authority: &Authority) -> bool {
+        let served = self.status.served();
+        let Some(crl) = served.crls.get(&authority.id) else {
+            return true;
+        };
+        if self.lacks_parts(authority, crl) {
+            return true;
+        }
+        let known = self.status.read(&authority.id, AuthorityStatus::position);
+        if known.is_some_and(|position| position > crl.covers) {
+            return true;
+        }
+        // With a clock that is not believed, only revocations are news.
+        let refresh = self.context.settings.crl_refresh;
+        self.context
+            .clock
+            .trusted_now()
+            .is_ok_and(|now| crl.this_update.plus(BACKDATE).plus(refresh) <= now)
+    }
+
+    /// Whether it is this replica's turn: not again at once, and only with the lease while its holder seems alive.
+    async fn may_build(&self, id: &AuthorityId) -> Result<bool, Error> {
+        let (recent, waiting) = {
+            let built = self
+                .status
+                .built
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self
+                .status
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let since = *waiting.entry(id.clone()).or_insert_with(Instant::now);
+            (
+                built.get(id).is_some_and(|at| at.elapsed() < BUILD_EVERY),
+                since.elapsed(),
+            )
+        };
+        if recent {
+            return Ok(false);
+        }
+        let name = format!("crl/{id}");
+        let holder = &self.context.instance;
+        let lease = self.context.store.try_lease(&name, holder, LEASE_SECONDS);
+        Ok(lease.await? || waiting > PATIENCE)
+    }
+
+    async fn publish(&self, authority: &Authority) -> Result<(), Error> {
+        let id = &authority.id;
+        let started = Instant::now();
+        self.status
+            .built
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.clone(), started);
+        let Some(signer) = &authority.signer else {
+            return Ok(());
+        };
+        let before = self.status.served().crls.get(id).cloned();
+        let dates = dates(&self.context, &authority.issuer, before.as_deref())?;
+        // Its turn comes: thisUpdate must not run ahead of the time, where there is a time to believe.
+        if matches!(self.context.clock.trusted_now(), Ok(now) if dates.this_update > now) {
+            return Ok(());
+        }
+        // A certificate that ended before the last list was made has been on one since (RFC 5280 §5.2).
+        let listed_until = before
+            .as_deref()
+            .map_or(Timestamp::EPOCH, |crl| crl.this_update);
+        self.status.write(|all| {
+            if let Some(status) = all.get_mut(id) {
+                status.prune(listed_until);
+            }
+        });
+        let (covers, mut revoked, all_of_it) = self
+            .status
+            .read(id, |status| {
+                let revoked: Vec<_> = status.revocations().map(entry).collect();
+                (status.position(), revoked, status.authority_revoked())
+            })
+            .unwrap_or_default();
+        if let Some(since) = all_of_it {
+            self.add_live(id, since, listed_until, &mut revoked).await?;
+        }
+        let known = super::lock(&self.status.watermark).crl_number(id.as_str());
+        let number = before.as_deref().map_or(0, |crl| crl.number).max(known) + 1;
+        let parts = self.parts(authority, before.as_deref(), revoked).await?;
+        let row = build(authority, signer, number, dates, covers, parts).await?;
+        // After a restore the store has an older one than is served.
+        let stored = super::lock(&self.status.stored).get(id).copied();
+        let expected = stored.unwrap_or_else(|| before.as_deref().map(|crl| crl.number));
+        match self.context.store.put_crl(id, &row, expected).await {
+            Ok(()) => tracing::info!(
+                authority.id = %id,
+                crl.number = number,
+                crl.bytes = row.der.len(),
+                milliseconds = started.elapsed().as_millis(),
+                "CRL published"
+            ),
+            // Another replica was faster; the next refresh shows what it made.
+            Err(StoreError::Conflict(_)) => {
+                tracing::debug!(authority.id = %id, "another replica published a CRL");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.refresh_status().await
+    }
+
+    /// All of a revoked authority's certificates that live, or ended since the last list.
+    async fn add_live(
+        &self,
+        id: &AuthorityId,
+        (at, reason): (Timestamp, u8),
+        since: Timestamp,
+        revoked: &mut Vec<RevokedCertificate>,
+    ) -> Result<(), Error> {
+        let mut known: Vec<_> = revoked.iter().map(|entry| entry.serial).collect();
+        known.sort_unstable();
+        let (mut after, from) = (None, since.max(at));
+        // The reason belongs to the authority's certificate; its leaves' own keys are not compromised.
+        let reason = match Reason::from_code(reason) {
+            None | Some(Reason::CaCompromise) => Reason::Unspecified,
+            Some(reason) => reason,
+        };
+        loop {
+            let page = self
+                .context
+                .store
+                .live(id, from, after.as_ref(), PAGE)
+                .await?;
+            let more = page.len() == PAGE as usize;
+            after = page.last().map(|(serial, _)| *serial);
+            for (serial, _) in page {
+                if known.binary_search(&serial).is_err() {
+                    revoked.push(RevokedCertificate {
+                        serial,
+                        revoked_at: at,
+                        reason,
+                    });
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn entry(revocation: &crate::store::model::Revocation) -> RevokedCertificate {
+    RevokedCertificate {
+        serial: revocation.serial,
+        revoked_at: revocation.revoked_at,
+        reason: Reason::from_code(revocation.reason).unwrap_or(Reason::Unspecified),
+    }
+}
+
+/// Neither date ever goes back, and thisUpdate always grows: HTTP's Last-Modified comes from it. While the clock is not
+/// believed a list goes on from the dates of the one before it, which are right whatever the time is: a revocation does not
+/// wait for an operator to look at a clock.
+fn dates(context: &Context, issuer: &Issuer, before: Option<&ServedCrl>) -> Result<Dates, Error> {
+    let now = match (context.clock.trusted_now(), before) {
+        (Ok(now), _) => now,
+        (Err(_), Some(before)) => {
+            return Ok(Dates {
+                this_update: before.this_update.plus(SECOND),
+                next_update: before.next_update,
+            });
+        }
+        (Err(stepped), None) => return Err(stepped.into()),
+    };
+    let mut dates = Dates {
+        this_update: now.minus(BACKDATE).max(issuer.not_before()),
+        next_update: now
+            .plus(context.settings.crl_validity)
+            .min(issuer.not_after()),
+    };
+    if let Some(before) = before {
+        dates.this_update = dates.this_update.max(before.this_update.plus(SECOND));
+        dates.next_update = dates.next_update.max(before.next_update);
+    }
+    Ok(dates)
+}
+
+async fn build(
+    authority: &Authority,
+    signer: &Arc<dyn Signer>,
+    number: u64,
+    dates: Dates,
+    covers: Option<u64>,
+    parts: Vec<Part>,
+) -> Result<CrlRow, Error> {
+    let mut row = CrlRow {
+        number,
+        der: Vec::new(),
+        this_update: dates.this_update,
+        next_update: dates.next_update,
+        covers,
+        parts: Vec::new(),
+    };
+    for part in parts {
+        let issuer = authority.issuer.clone();
+        // A list of a hundred thousand takes tens of milliseconds to write: off the runtime's workers.
+        let prepared = tokio::task::spawn_blocking(move || {
+            let list = CrlRequest {
+                scope: part.about.scope(),
+                number,
+                this_update: dates.this_update,
+                next_update: dates.next_update,
+                revoked: &part.revoked,
+            };
+            prepare_crl(&list, &issuer).map(|prepared| (part.name, prepared))
+        });
+        let (name, prepared) = prepared
+            .await
+            .map_err(Error::internal)?
+            .map_err(Error::internal)?;
+        let crl: Crl = signing::seal(prepared, signer).await?;
+        match name {
+            None => row.der = crl.der().to_vec(),
+            Some(name) => row.parts.push((name, crl.der().to_vec())),
+        }
+    }
+    Ok(row)
+}
+
+/// The first CRL of an authority, empty: it is in everyone's set before the authority signs anything.
+///
+/// # Errors
+/// When the clock is not trusted, or the signer fails.
+pub async fn first_crl(
+    context: &Context,
+    issuer: &Issuer,
+    signer: &Arc<dyn Signer>,
+) -> Result<CrlRow, Error> {
+    let dates = dates(context, issuer, None)?;
+    let list = CrlRequest {
+        scope: Scope::COMPLETE,
+        number: 1,
+        this_update: dates.this_update,
+        next_update: dates.next_update,
+        revoked: &[],
+    };
+    let prepared = prepare_crl(&list, issuer).map_err(Error::internal)?;
+    let crl = signing::seal(prepared, signer).await?;
+    Ok(CrlRow {
+        number: 1,
+        der: crl.der().to_vec(),
+        this_update: dates.this_update,
+        next_update: dates.next_update,
+        covers: None,
+        parts: Vec::new(),
+    })
+}
+
+impl Authority {
+    /// Whether it answers for certificates: from its publication until its end.
+    #[must_use]
+    pub fn publishes_crl(&self) -> bool {
+        use AuthorityState as S;
+        matches!(
+            self.state,
+            S::Published | S::Active | S::Retiring | S::Revoked
+        )
+    }
+}

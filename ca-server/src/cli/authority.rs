@@ -1,0 +1,246 @@
+//! `ca-server authority`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Subcommand, ValueEnum};
+use pki::certificate::Certificate;
+use pki::crl::Reason;
+use pki::key::KeyAlgorithm;
+use pki::name::{AuthorityId, ClusterName};
+use pki::time::Ttl;
+use pki::{crypto, pem};
+
+use crate::app::status::root::{self, AtItsIssuer};
+use crate::app::{authority, fleet, revocation};
+use crate::config::Config;
+use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuthorityCommand {
+    /// Make the key of a cluster's next authority, and the request to carry to whoever signs it.
+    Request {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Where to write the request (PEM); never overwritten.
+        #[arg(long)]
+        out: PathBuf,
+        /// The key's kind.
+        #[arg(long, value_enum, default_value = "p256")]
+        key: Key,
+        /// Cut its CRL into so many shards (2 to 256), beside the complete one, for lists that grow too large for small
+        /// readers. Never changed later. Each certificate names its shard; who verifies with CRLs by file needs all of
+        /// them, or the complete list. Envoy up to 1.33 (older BoringSSL) refuses any shard; Go takes one for the whole
+        /// list; OpenSSL, rustls-webpki and Java read them.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        crl_shards: u16,
+        /// Publish a delta beside the complete CRL: what has changed since an older list. OpenSSL (-use_deltas) and Java
+        /// use it; rustls-webpki refuses it; Envoy (BoringSSL) and Go do not look at it.
+        #[arg(long)]
+        crl_delta: bool,
+    },
+    /// Sign a requested authority by the fleet's, which is online, and take it in: in place of the way to the offline root.
+    Sign {
+        /// The authority.
+        id: AuthorityId,
+        /// How long it lives, as in 365d; a year if nothing is said, and never longer than the fleet's.
+        #[arg(long)]
+        life: Option<Ttl>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take the signed certificate back. It is published at once, and active as soon as it is due.
+    Import {
+        /// The authority.
+        id: AuthorityId,
+        /// PEM: its certificate, each CA's above it, and the root (which may be left out when it is known).
+        chain: PathBuf,
+    },
+    /// Make a published authority the one that signs, before it is due.
+    Activate {
+        /// The authority.
+        id: AuthorityId,
+    },
+    /// Revoke an authority: it signs nothing more, and everything that it issued is revoked with it.
+    Revoke {
+        /// The authority.
+        id: AuthorityId,
+        /// Why (RFC 5280 §5.3.1): unspecified, keyCompromise, cACompromise, affiliationChanged, superseded,
+        /// cessationOfOperation or privilegeWithdrawn.
+        #[arg(long)]
+        reason: Reason,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List authorities.
+    List,
+    /// Print an authority, its chain in PEM.
+    Show {
+        /// The authority.
+        id: AuthorityId,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Key {
+    P256,
+    P384,
+}
+
+pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()> {
+    match command {
+        AuthorityCommand::Request {
+            cluster,
+            out,
+            key,
+            crl_shards,
+            crl_delta,
+        } => {
+            if out.exists() {
+                bail!("{} is there already and is not overwritten", out.display());
+            }
+            let context = super::open(config).await?;
+            let algorithm = match key {
+                Key::P256 => KeyAlgorithm::EcdsaP256,
+                Key::P384 => KeyAlgorithm::EcdsaP384,
+            };
+            let shape = CrlShape {
+                shards: crl_shards,
+                delta: crl_delta,
+            };
+            let actor = super::actor();
+            let row = authority::request(&context, &cluster, algorithm, shape, &actor).await?;
+            super::write_new(&out, pem::request(&row.request).as_bytes())?;
+            println!("authority {} requested: subject {:?}", row.id, row.subject);
+            println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+            println!(
+                "carry {} to the root; then: ca-server authority import {} CHAIN.pem",
+                out.display(),
+                row.id
+            );
+        }
+        AuthorityCommand::Sign { id, life, yes } => sign(config, &id, life, yes).await?,
+        AuthorityCommand::Import { id, chain } => {
+            let text = std::fs::read(&chain).with_context(|| chain.display().to_string())?;
+            let chain =
+                Certificate::parse_pem(&text).with_context(|| chain.display().to_string())?;
+            let context = super::open(config).await?;
+            authority::import(&context, &id, chain, &super::actor()).await?;
+            authority::reconcile(&context).await?;
+            // A second turn: what the first one published may be due.
+            authority::reconcile(&context).await?;
+            print_line(&authority::find(&context, &id).await?);
+        }
+        AuthorityCommand::Activate { id } => {
+            let context = super::open(config).await?;
+            authority::activate(&context, &id, &super::actor()).await?;
+            print_line(&authority::find(&context, &id).await?);
+        }
+        AuthorityCommand::Revoke { id, reason, yes } => revoke(config, &id, reason, yes).await?,
+        AuthorityCommand::List => {
+            let context = super::open(config).await?;
+            for row in context.store.authorities().await? {
+                print_line(&row);
+                print_standing(&context, &row).await?;
+            }
+        }
+        AuthorityCommand::Show { id } => {
+            let context = super::open(config).await?;
+            let row = authority::find(&context, &id).await?;
+            print_line(&row);
+            print_standing(&context, &row).await?;
+            println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+            for der in &row.chain {
+                print!("{}", pem::certificate(der));
+            }
+            if row.chain.is_empty() {
+                print!("{}", pem::request(&row.request));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn sign(config: &Config, id: &AuthorityId, life: Option<Ttl>, yes: bool) -> Result<()> {
+    let context = super::open(config).await?;
+    let row = authority::find(&context, id).await?;
+    println!("sign {id}: subject {:?}", row.subject);
+    println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+    if !yes && !super::confirm(&format!("sign {id} by the fleet's authority"))? {
+        bail!("nothing was signed");
+    }
+    fleet::sign(&context, id, life, &super::actor()).await?;
+    authority::reconcile(&context).await?;
+    // A second turn: what the first one published may be due.
+    authority::reconcile(&context).await?;
+    print_line(&authority::find(&context, id).await?);
+    Ok(())
+}
+
+async fn revoke(config: &Config, id: &AuthorityId, reason: Reason, yes: bool) -> Result<()> {
+    let context = super::open(config).await?;
+    let row = authority::find(&context, id).await?;
+    let now = context.clock.untrusted_now();
+    let live = context.store.live(id, now, None, 1_000).await?.len();
+    let many = if live == 1_000 {
+        "1000 or more"
+    } else {
+        &live.to_string()
+    };
+    println!(
+        "revoke {id} ({:?}), which is {}: {many} certificate(s) of its live and go with it",
+        row.subject, row.state
+    );
+    if row.state == AuthorityState::Active {
+        println!(
+            "cluster {} has no authority then until another is active",
+            row.cluster
+        );
+    }
+    for below in fleet::below(&context, &row).await? {
+        println!(
+            "  with it: {} ({:?}), which is {}, and all that it issued",
+            below.id, below.subject, below.state
+        );
+    }
+    if !yes && !super::confirm(&format!("revoke {id}"))? {
+        bail!("nothing was changed");
+    }
+    let row = revocation::revoke_authority(&context, id, reason, &super::actor()).await?;
+    print_line(&row);
+    print_standing(&context, &row).await
+}
+
+/// Where a revoked authority stands with the CA above it.
+async fn print_standing(context: &crate::app::Context, row: &AuthorityRow) -> Result<()> {
+    let Some((at, reason)) = row.revoked else {
+        return Ok(());
+    };
+    let reason = Reason::from_code(reason).unwrap_or(Reason::Unspecified);
+    match root::at_its_issuer(context, row).await? {
+        Some(AtItsIssuer::AwaitingCeremony) => println!(
+            "  revoked at {at}, {reason}; awaiting ceremony: the CA above it has to list it\n  \
+             next: ca-server crl request --below {} --dir DIR",
+            row.id
+        ),
+        Some(AtItsIssuer::Listed) => {
+            println!("  revoked at {at}, {reason}; on the CRL of the CA above it")
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn print_line(row: &AuthorityRow) {
+    let end = row
+        .not_after
+        .map_or_else(|| "-".to_owned(), |end| end.to_string());
+    println!(
+        "{:<24} {:<10} {:<20} until {end}",
+        row.id,
+        row.state.to_string(),
+        row.cluster
+    );
+}

@@ -1,0 +1,131 @@
+//! `ca-server crl`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use pki::crl::Crl;
+use pki::name::AuthorityId;
+use pki::pem;
+
+use crate::app::status::root::{self, CERTIFICATE, PREVIOUS_CRL};
+use crate::config::Config;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CrlCommand {
+    /// List the CRLs that are here: the authorities' and those of the CAs above them.
+    List,
+    /// Print an authority's CRL (PEM).
+    Show {
+        /// The authority.
+        id: AuthorityId,
+    },
+    /// Take the CRL of an offline CA, as its ceremony made it.
+    Import {
+        /// The CRL, PEM or DER.
+        file: PathBuf,
+    },
+    /// Write what the next CRL ceremony of an offline CA needs: a plan for ca-root, the CRL before it, and the CA's certificate.
+    Request {
+        /// A folder to write the files to; it is made, and nothing in it is overwritten.
+        #[arg(long)]
+        dir: PathBuf,
+        /// An authority below the CA that is meant; not needed where there is one root.
+        #[arg(long)]
+        below: Option<AuthorityId>,
+    },
+}
+
+pub(super) async fn run(command: CrlCommand, config: &Config) -> Result<()> {
+    match command {
+        CrlCommand::List => list(config).await,
+        CrlCommand::Show { id } => {
+            let crl = super::open_store(config).await?.crl(&id).await?;
+            let crl = crl.with_context(|| format!("there is no CRL of {id}"))?;
+            print!("{}", pem::crl(&crl.der));
+            Ok(())
+        }
+        CrlCommand::Import { file } => import(config, &file).await,
+        CrlCommand::Request { dir, below } => request(config, &dir, below).await,
+    }
+}
+
+async fn list(config: &Config) -> Result<()> {
+    let store = super::open_store(config).await?;
+    for row in store.authorities().await? {
+        if let Some(crl) = store.crl(&row.id).await? {
+            let entries = Crl::parse(&crl.der)?.revoked().len();
+            println!(
+                "{:<24} number {:<6} {entries:>7} revoked  until {}",
+                row.id, crl.number, crl.next_update
+            );
+        }
+    }
+    for row in store.root_crls().await? {
+        let crl = Crl::parse(&row.der)?;
+        println!(
+            "{:<24} number {:<6} {:>7} revoked  until {}",
+            pki::ceremony::name_words(crl.issuer()),
+            row.number,
+            crl.revoked().len(),
+            row.next_update
+        );
+    }
+    Ok(())
+}
+
+async fn import(config: &Config, file: &Path) -> Result<()> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let ders = if bytes.starts_with(b"-----") || bytes.windows(11).any(|w| w == b"-----BEGIN ") {
+        pem::read_crls(&bytes).with_context(|| file.display().to_string())?
+    } else {
+        vec![bytes]
+    };
+    let context = super::open(config).await?;
+    if ders.is_empty() {
+        bail!("{}: there is no CRL in it", file.display());
+    }
+    for der in ders {
+        let imported = root::import(&context, &der, &super::actor()).await?;
+        println!(
+            "CRL number {} of {} imported, in force until {}",
+            imported.row.number, imported.issuer, imported.row.next_update
+        );
+        for row in imported.revokes {
+            println!(
+                "  it revokes {} ({:?}), which is {} here",
+                row.id, row.subject, row.state
+            );
+        }
+        for serial in imported.dropped {
+            println!(
+                "  it no longer lists {serial}, which the one before it revoked: is that certificate over?"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn request(config: &Config, dir: &Path, below: Option<AuthorityId>) -> Result<()> {
+    let context = super::open(config).await?;
+    let row = match below {
+        Some(id) => Some(crate::app::authority::find(&context, &id).await?),
+        None => None,
+    };
+    let request = root::ceremony_request(&context, row.as_ref()).await?;
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let plan = dir.join("issue-crl.toml");
+    super::write_new(&dir.join(CERTIFICATE), request.certificate.as_bytes())?;
+    super::write_new(&dir.join(PREVIOUS_CRL), request.previous.as_bytes())?;
+    super::write_new(&plan, request.plan.as_bytes())?;
+    println!(
+        "the next CRL of {}: {} certificate(s) are new on it",
+        request.issuer, request.added
+    );
+    println!(
+        "carry {} to the offline machine, put root.key beside it, then: ca-root run issue-crl.toml",
+        dir.display()
+    );
+    println!("carry the CRL back, then: ca-server crl import FILE");
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! The command line: serving, and administration of the store until the REST API carries it.
+
+mod authority;
+mod cluster;
+mod crl;
+mod enrolment;
+mod records;
+mod revocation;
+mod server;
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use pki::crl::Reason;
+use pki::crypto;
+use secrecy::ExposeSecret;
+
+use crate::app::status::watermark;
+use crate::app::{Context, keys};
+use crate::clock::{ClockGuard, SystemClock};
+use crate::config::Config;
+use crate::entropy::{self, SystemEntropy};
+use crate::store::{Store, StoreUrl};
+use crate::tasks;
+use revocation::{Act, Which};
+
+/// Signet's online certificate authority.
+#[derive(Debug, Parser)]
+#[command(name = "ca-server", version, about, after_help = EXAMPLES)]
+struct Cli {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        default_value = "/etc/signet/ca-server.toml",
+        env = "SIGNET_CONFIG"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "A new cluster, from its definition to its first certificate:
+  ca-server cluster apply central.toml
+  ca-server authority request central --out central-1.csr.pem
+  (carry the request to the offline root, sign it there, carry the chain back)
+  ca-server authority import central-1 central-1.chain.pem
+  ca-server serve
+
+Environment: SIGNET__SECTION__KEY overrides a key of the configuration, as in SIGNET__LISTENERS__ISSUE=0.0.0.0:8443.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: issue certificates until stopped.
+    Serve,
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Bring the store's schema up to date (SQLite does so by itself).
+    Migrate,
+    /// Clusters: what they are and allow.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Authorities: request, import, publish, activate.
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
+    /// Enrolment tokens, for what has no identity yet.
+    #[command(subcommand)]
+    Enrolment(enrolment::EnrolmentCommand),
+    /// Issued certificates.
+    #[command(subcommand)]
+    Records(records::RecordsCommand),
+    /// Revoke certificates: for good, and told to everyone within a second.
+    Revoke {
+        #[command(flatten)]
+        which: Which,
+        /// Why (RFC 5280 §5.3.1): unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or
+        /// privilegeWithdrawn.
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// Put certificates on hold: revoked, until it is lifted.
+    Hold {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Lift holds.
+    Lift {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// CRLs: the authorities', and those that come from offline CAs.
+    #[command(subcommand)]
+    Crl(crl::CrlCommand),
+    /// The store.
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// The clock.
+    #[command(subcommand)]
+    Clock(ClockCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// List every fault with its key's path.
+    Check,
+    /// Print what is in force, secrets masked.
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Take a store that has gone back (a restored backup) as it is, where store.watermark_file remembers more.
+    Accept {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClockCommand {
+    /// Believe the clock again after a step of more than an hour.
+    Accept,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn run() -> ExitCode {
+    harden();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("ca-server: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// No core dump, no debugger of the same user, private files: what holds keys does not leave its memory lying around.
+/// Where the system refuses, the server runs all the same.
+fn harden() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
+async fn dispatch(cli: Cli) -> Result<()> {
+    let config = Config::load(&cli.config).map_err(anyhow::Error::from);
+    match cli.command {
+        Command::Config(ConfigCommand::Check) => {
+            config?;
+            println!("{}: no faults", cli.config.display());
+        }
+        Command::Config(ConfigCommand::Show) => print!("{}", config?.describe()),
+        Command::Migrate => {
+            let url = StoreUrl::parse(config?.store_url.expose_secret())?;
+            let applied = Store::migrate(&url, system_now())
+                .await
+                .context("migrate")?;
+            for name in &applied {
+                println!("applied {name}");
+            }
+            if applied.is_empty() {
+                println!("the schema is up to date");
+            }
+        }
+        Command::Serve => server::serve(config?, &cli.config).await?,
+        Command::Cluster(command) => cluster::run(command, &config?).await?,
+        Command::Authority(command) => authority::run(command, &config?).await?,
+        Command::Enrolment(command) => enrolment::run(command, &config?).await?,
+        Command::Records(command) => records::run(command, &config?).await?,
+        Command::Revoke { which, reason } => {
+            revocation::run(Act::Revoke(reason), which, &config?).await?;
+        }
+        Command::Hold { which } => revocation::run(Act::Hold, which, &config?).await?,
+        Command::Lift { which } => revocation::run(Act::Lift, which, &config?).await?,
+        Command::Crl(command) => crl::run(command, &config?).await?,
+        Command::Clock(ClockCommand::Accept) => accept_clock(&config?).await?,
+        Command::Store(StoreCommand::Accept { yes }) => accept_store(&config?, yes).await?,
+    }
+    Ok(())
+}
+
+fn system_now() -> pki::time::Timestamp {
+    use crate::clock::Clock;
+    SystemClock.now()
+}
+
+async fn open_store(config: &Config) -> Result<Store> {
+    Ok(Store::open(&StoreUrl::parse(config.store_url.expose_secret())?).await?)
+}
+
+/// Opens what administration needs, the key-encryption key included.
+///
+/// # Errors
+/// When the store does not open, or the passphrase is another one.
+pub async fn open(config: &Config) -> Result<Context> {
+    let store = open_store(config).await?;
+    let context = Context {
+        clock: Arc::new(ClockGuard::new(Arc::new(SystemClock))),
+        entropy: Arc::new(SystemEntropy::default()),
+        key_encryption_key: keys::unlock(&store, &config.passphrase_file).await?,
+        settings: config.status.clone(),
+        instance: crypto::hex(&entropy::draw::<8>(&SystemEntropy::default())?),
+        store,
+    };
+    tasks::compare_clock(&context).await?;
+    Ok(context)
+}
+
+/// Who acts on the command line: the operating system's user.
+fn actor() -> String {
+    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
+    format!(
+        "cli:{}",
+        user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string())
+    )
+}
+
+async fn accept_store(config: &Config, yes: bool) -> Result<()> {
+    let Some(file) = &config.watermark_file else {
+        bail!(
+            "store.watermark_file is not set: a server that is started again takes the store as it is"
+        );
+    };
+    let store = open_store(config).await?;
+    let positions = store.status_positions().await?;
+    for position in &positions {
+        println!(
+            "{:<24} {} log entries",
+            position.authority, position.log_size
+        );
+    }
+    println!(
+        "what was issued and revoked after these stays unknown: such a certificate counts as good where it is on record, and as unknown where it is not"
+    );
+    if !yes && !confirm("take the store as it is")? {
+        bail!("nothing was changed");
+    }
+    watermark::accept(file, &positions)?;
+    let now = system_now();
+    store
+        .append_event(now, &actor(), "store.accept", "{}")
+        .await?;
+    println!("accepted: start the server again");
+    Ok(())
+}
+
+async fn accept_clock(config: &Config) -> Result<()> {
+    let store = open_store(config).await?;
+    let now = system_now();
+    store.accept_clock(now, &actor()).await?;
+    store
+        .append_event(now, &actor(), "clock.accept", "{}")
+        .await?;
+    println!("accepted: it is {now}; running servers take it up within seconds");
+    Ok(())
+}
+
+/// Asks a person.
+///
+/// # Errors
+/// When there is nobody to ask.
+fn confirm(what: &str) -> Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        bail!("there is nobody to ask: say --yes to {what}");
+    }
+    print!("{what}? Type yes: ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+/// Prints to a reader who may have seen enough (`| head`).
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// Writes a file that is not there yet; others may read it.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .with_context(|| path.display().to_string())?;
+    file.write_all(bytes)?;
+    Ok(file.sync_all()?)
+}

@@ -1,0 +1,118 @@
+//! `ca-server serve`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
+
+use crate::config::Config;
+use crate::server;
+
+type FilterHandle = reload::Handle<EnvFilter, Registry>;
+
+pub(super) async fn serve(config: Config, path: &Path) -> Result<()> {
+    let filter = start_logging(&config)?;
+    install_crypto_provider()?;
+    let context = super::open(&config).await?;
+    let stop = CancellationToken::new();
+    let (configuration, followed) = watch::channel(config);
+    let running = server::run(followed, context, stop.clone());
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        ended = running.as_mut() => return ended,
+        () = wait_for_stop(&filter, path, &configuration) => stop.cancel(),
+    }
+    running.await
+}
+
+/// The one place that chooses the TLS library's cryptography.
+///
+/// # Errors
+/// When another one was chosen before.
+pub(super) fn install_crypto_provider() -> Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider was installed before"))
+}
+
+fn start_logging(config: &Config) -> Result<FilterHandle> {
+    let filter = EnvFilter::try_new(&config.log.filter).context("log.filter")?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry().with(filter);
+    if config.log.json {
+        registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .with_writer(std::io::stderr),
+            )
+            .init();
+    } else {
+        registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_ansi(false)
+                    .with_writer(std::io::stderr),
+            )
+            .init();
+    }
+    Ok(handle)
+}
+
+/// Until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+async fn wait_for_stop(filter: &FilterHandle, path: &Path, configuration: &watch::Sender<Config>) {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
+        // Without handlers, the signals' default ends the process.
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hang_up.recv() => reload(filter, path, configuration),
+        }
+    }
+}
+
+/// Clusters, authorities, keys and token keys live in the store and are taken up within a second; this is for the file. A
+/// faulty one changes nothing.
+fn reload(filter: &FilterHandle, path: &Path, configuration: &watch::Sender<Config>) {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(faults) => {
+            let faults: Vec<_> = faults.0.iter().map(ToString::to_string).collect();
+            tracing::error!(
+                faults = faults.join("; "),
+                "the configuration stays as it is"
+            );
+            return;
+        }
+    };
+    let filtered = EnvFilter::try_new(&config.log.filter)
+        .map_err(anyhow::Error::from)
+        .and_then(|new| Ok(filter.reload(new)?));
+    if let Err(error) = filtered {
+        tracing::error!(%error, "log.filter is faulty: the configuration stays as it is");
+        return;
+    }
+    let left = configuration.borrow().takes_a_restart(&config);
+    configuration.send_replace(config);
+    if left.is_empty() {
+        tracing::info!("configuration read again and in force");
+    } else {
+        tracing::warn!(
+            keys = left.join(", "),
+            "configuration read again: these keys changed and take a restart, the others are in force"
+        );
+    }
+}

@@ -1,0 +1,427 @@
+//! Configuration: one TOML file, environment overrides (`SIGNET__SECTION__KEY`), secrets by file.
+//!
+//! [`Config::load`] reads everything and lists every fault with its key's path; later code sees a [`Config`] or nothing.
+
+mod reader;
+mod status;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pki::extension::SubjectNames;
+use pki::name::{ClusterName, DnsName};
+use secrecy::{ExposeSecret, SecretString};
+
+pub use reader::Fault;
+use reader::{Section, merge_environment};
+pub use status::{StatusSettings, UrlKinds};
+
+/// Everything that `ca-server` is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster whose authority signs the server's own certificate.
+    pub home_cluster: ClusterName,
+    /// Names and addresses that the server is reached by.
+    pub names: SubjectNames,
+    /// How long a stop waits for requests under way.
+    pub drain: Duration,
+    /// Where records are kept; may hold a password.
+    pub store_url: SecretString,
+    /// Where it is kept, outside of the store, how far the store had come.
+    pub watermark_file: Option<PathBuf>,
+    /// The file with the passphrase of the key-encryption key.
+    pub passphrase_file: PathBuf,
+    /// The listeners.
+    pub listeners: Listeners,
+    /// The cluster of a caller that names none.
+    pub default_cluster: Option<ClusterName>,
+    /// Bounds on work.
+    pub limits: Limits,
+    /// How certificate status is told.
+    pub status: StatusSettings,
+    /// How to log.
+    pub log: Log,
+}
+
+/// Where the server listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listeners {
+    /// gRPC over TLS for workloads.
+    pub issue: SocketAddr,
+    /// Administration over TLS with a client certificate.
+    pub admin: SocketAddr,
+    /// Plain HTTP for signed things.
+    pub public: SocketAddr,
+    /// Plain HTTP for the platform.
+    pub ops: SocketAddr,
+    /// How long a connection may live, before clients reconnect and see new trust.
+    pub connection_max_age: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// Connections at a time, a listener.
+    pub max_connections: usize,
+    /// Connections at a time from one address, a listener.
+    pub max_connections_per_address: usize,
+}
+
+/// Bounds on work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that are worked on at a time; others wait.
+    pub in_flight: usize,
+    /// How long a request waits for its turn.
+    pub queue_wait: Duration,
+    /// Certificates that one identity may have in a minute; others wait.
+    pub per_identity_per_minute: u32,
+}
+
+/// How to log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// A filter such as `info` or `ca_server=debug`.
+    pub filter: String,
+}
+
+impl Config {
+    /// Reads `path` and the environment.
+    ///
+    /// # Errors
+    /// Every fault found.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        let environment = reader::environment();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Faults(vec![Fault::new(
+                &path.display().to_string(),
+                format!("cannot be read: {error}"),
+            )])
+        })?;
+        Self::parse(&text, &environment)
+    }
+
+    /// Reads a configuration's text; `environment` overrides it, `SIGNET__SECTION__KEY` each.
+    ///
+    /// # Errors
+    /// Every fault found.
+    pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self, Faults> {
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            Faults(vec![Fault::new("(file)", error.to_string())])
+        })?;
+        let mut faults = merge_environment(&mut table, environment);
+        let config = Self::from_table(table, &mut faults);
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(Faults(faults)),
+        }
+    }
+
+    fn from_table(table: toml::Table, faults: &mut Vec<Fault>) -> Option<Self> {
+        let mut root = Section::root(table, faults);
+        let mut server = root.section("server");
+        let home_cluster = server.required::<ClusterName>("cluster");
+        let names = server_names(&mut server);
+        let drain = server.duration("drain", Duration::from_secs(10));
+        server.finish();
+
+        let mut store = root.section("store");
+        let store_url = store_url(&mut store);
+        let watermark_file = store.optional::<PathBuf>("watermark_file");
+        store.finish();
+
+        let mut keys = root.section("keys");
+        let passphrase_file = keys.required::<PathBuf>("passphrase_file");
+        keys.finish();
+
+        let mut section = root.section("listeners");
+        let listeners = Listeners {
+            issue: section.address("issue", "127.0.0.1:8443"),
+            admin: section.address("admin", "127.0.0.1:8444"),
+            public: section.address("public", "127.0.0.1:8080"),
+            ops: section.address("ops", "127.0.0.1:8081"),
+            connection_max_age: section.duration("connection_max_age", Duration::from_secs(3600)),
+            handshake_timeout: section.duration("handshake_timeout", Duration::from_secs(5)),
+            max_connections: section.number("max_connections", 10_000, 1, 1_000_000),
+            max_connections_per_address: section.number(
+                "max_connections_per_address",
+                1_000,
+                1,
+                1_000_000,
+            ),
+        };
+        section.finish();
+
+        let mut istio = root.section("istio");
+        let default_cluster = istio.optional::<ClusterName>("default_cluster");
+        istio.finish();
+
+        let mut section = root.section("limits");
+        let limits = Limits {
+            in_flight: section.number("in_flight", 1_024, 1, 65_536),
+            queue_wait: section.duration("queue_wait", Duration::from_secs(2)),
+            per_identity_per_minute: section.number("per_identity_per_minute", 600, 1, 1_000_000),
+        };
+        section.finish();
+
+        let status = StatusSettings::read(&mut root);
+
+        let mut section = root.section("log");
+        let json = match section.text("format").as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => {
+                section.fault(
+                    "format",
+                    format!("{other:?} is neither \"text\" nor \"json\""),
+                );
+                false
+            }
+        };
+        let log = Log {
+            json,
+            filter: section.text("filter").unwrap_or_else(|| "info".to_owned()),
+        };
+        section.finish();
+        root.finish();
+        Some(Self {
+            home_cluster: home_cluster?,
+            names: names?,
+            drain,
+            store_url: store_url?,
+            watermark_file,
+            passphrase_file: passphrase_file?,
+            listeners,
+            default_cluster,
+            limits,
+            status,
+            log,
+        })
+    }
+
+    /// The keys in which `new` differs and which a running server does not take up: of the listeners, whatever is no bound
+    /// on connections, and what the store, the keys and certificate status are.
+    #[must_use]
+    pub fn takes_a_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old, l) = (self.listeners, new.listeners);
+        let changed = [
+            ("server.cluster", self.home_cluster != new.home_cluster),
+            (
+                "store.url",
+                self.store_url.expose_secret() != new.store_url.expose_secret(),
+            ),
+            (
+                "store.watermark_file",
+                self.watermark_file != new.watermark_file,
+            ),
+            (
+                "keys.passphrase_file",
+                self.passphrase_file != new.passphrase_file,
+            ),
+            ("listeners.issue", old.issue != l.issue),
+            ("listeners.admin", old.admin != l.admin),
+            ("listeners.public", old.public != l.public),
+            ("listeners.ops", old.ops != l.ops),
+            (
+                "listeners.connection_max_age",
+                old.connection_max_age != l.connection_max_age,
+            ),
+            (
+                "listeners.handshake_timeout",
+                old.handshake_timeout != l.handshake_timeout,
+            ),
+            ("crl, ocsp, public", self.status != new.status),
+            ("log.format", self.log.json != new.log.json),
+        ];
+        changed
+            .into_iter()
+            .filter_map(|(key, changed)| changed.then_some(key))
+            .collect()
+    }
+
+    /// The configuration as it is in force, secrets masked, one `section.key = value` a line.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Listeners {
+            issue,
+            admin,
+            public,
+            ops,
+            ..
+        } = self.listeners;
+        let url = crate::store::StoreUrl::parse(self.store_url.expose_secret())
+            .map_or_else(|error| error.to_string(), |url| url.to_string());
+        let watermark = self.watermark_file.as_deref();
+        let watermark =
+            watermark.map_or_else(|| "(none)".into(), |file| file.display().to_string());
+        let names = self.names.to_strings().join(", ");
+        format!(
+            "server.cluster = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.passphrase_file = {}\n\
+             listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
+             istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
+             crl.validity = {}\ncrl.refresh = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
+            self.home_cluster,
+            self.drain.as_secs(),
+            self.passphrase_file.display(),
+            self.default_cluster
+                .as_ref()
+                .map_or("(none)", ClusterName::as_str),
+            self.limits.in_flight,
+            self.limits.queue_wait.as_secs(),
+            self.limits.per_identity_per_minute,
+            self.status.crl_validity,
+            self.status.crl_refresh,
+            self.status.ocsp_validity,
+            self.status.public_url.as_deref().unwrap_or("(none)"),
+            self.status.cache_for,
+            self.log.filter,
+        )
+    }
+}
+
+fn server_names(server: &mut Section<'_>) -> Option<SubjectNames> {
+    let mut names = SubjectNames::default();
+    for name in server.list("names") {
+        if let Ok(address) = name.parse::<IpAddr>() {
+            names.ip.push(address);
+            continue;
+        }
+        match DnsName::parse(&name) {
+            Ok(name) => names.dns.push(name),
+            Err(error) => server.fault("names", error.to_string()),
+        }
+    }
+    if names.is_empty() {
+        server.fault(
+            "names",
+            "at least one name or address that clients reach the server by".to_owned(),
+        );
+        return None;
+    }
+    Some(names)
+}
+
+fn store_url(store: &mut Section<'_>) -> Option<SecretString> {
+    let url = match (store.text("url"), store.optional::<PathBuf>("url_file")) {
+        (Some(url), None) => url,
+        (None, Some(file)) => match std::fs::read_to_string(&file) {
+            Ok(text) => text.trim_end().to_owned(),
+            Err(error) => {
+                store.fault("url_file", format!("{}: {error}", file.display()));
+                return None;
+            }
+        },
+        _ => {
+            store.fault(
+                "url",
+                "one of url and url_file is needed (sqlite:///… or postgres://…)".to_owned(),
+            );
+            return None;
+        }
+    };
+    if let Err(error) = crate::store::StoreUrl::parse(&url) {
+        store.fault("url", error.to_string());
+    }
+    Some(url.into())
+}
+
+/// What is wrong with a configuration, all of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(pub Vec<Fault>);
+
+impl std::fmt::Display for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the configuration has {} fault(s):", self.0.len())?;
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [server]
+        cluster = "central"
+        names = ["ca.example.com", "127.0.0.1"]
+        [store]
+        url = "sqlite:///tmp/x.db"
+        [keys]
+        passphrase_file = "/run/passphrase"
+    "#;
+
+    #[test]
+    fn the_least_configuration_has_loopback_defaults() {
+        let config = Config::parse(GOOD, &BTreeMap::new()).unwrap();
+        assert_eq!(config.listeners.issue, "127.0.0.1:8443".parse().unwrap());
+        assert_eq!(
+            config.names.to_strings(),
+            ["DNS:ca.example.com", "IP:127.0.0.1"]
+        );
+    }
+
+    #[test]
+    fn every_fault_is_listed_with_its_path() {
+        let text = r#"
+            typo = 1
+            [server]
+            cluster = "../x"
+            names = []
+            drain = "soon"
+            [store]
+            [listeners]
+            issue = "nowhere"
+            max_connections = 0
+            [log]
+            format = "xml"
+        "#;
+        let faults = Config::parse(text, &BTreeMap::new()).unwrap_err();
+        let paths: Vec<&str> = faults.0.iter().map(Fault::path).collect();
+        for path in [
+            "server.cluster",
+            "server.names",
+            "server.drain",
+            "store.url",
+            "keys.passphrase_file",
+            "listeners.issue",
+            "listeners.max_connections",
+            "log.format",
+            "typo",
+        ] {
+            assert!(paths.contains(&path), "{path} is missing in {paths:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let environment = BTreeMap::from([
+            (
+                "SIGNET__LISTENERS__ISSUE".to_owned(),
+                "127.0.0.1:1".to_owned(),
+            ),
+            ("SIGNET__LIMITS__IN_FLIGHT".to_owned(), "7".to_owned()),
+            (
+                "SIGNET__SERVER__NAMES".to_owned(),
+                "a.example.com,b.example.com".to_owned(),
+            ),
+        ]);
+        let config = Config::parse(GOOD, &environment).unwrap();
+        assert_eq!(config.listeners.issue.port(), 1);
+        assert_eq!(config.limits.in_flight, 7);
+        assert_eq!(config.names.dns.len(), 2);
+        let wrong = BTreeMap::from([("SIGNET__ISSUE".to_owned(), String::new())]);
+        assert!(Config::parse(GOOD, &wrong).is_err());
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let environment = BTreeMap::from([(
+            "SIGNET__STORE__URL".to_owned(),
+            "postgres://ca:hunter2@db/ca".to_owned(),
+        )]);
+        let config = Config::parse(GOOD, &environment).unwrap();
+        assert!(!config.describe().contains("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,119 @@
+//! The running server: opens the store, starts the tasks, binds the listeners, and drains on a stop.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::status::Lookup;
+use crate::app::{App, Context, authority};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::serve::Listener;
+use crate::store::recorder::Recorder;
+use crate::{grpc, http, tasks};
+
+/// Serves until `stop`, then lets requests under way finish for as long as the configuration says. What may change without
+/// a restart (see [`Config::takes_a_restart`]) is taken from `configuration` whenever it does. The TLS library's cryptography
+/// is installed by the caller.
+///
+/// # Errors
+/// When the store does not open, an address cannot be bound, or TLS cannot be set up.
+pub async fn run(
+    configuration: watch::Receiver<Config>,
+    context: Context,
+    stop: CancellationToken,
+) -> Result<()> {
+    let config = configuration.borrow().clone();
+    let (tracker, recorders) = (TaskTracker::new(), TaskTracker::new());
+    if let Err(error) = authority::reconcile(&context).await {
+        tracing::warn!(error = %error.detail(), "authorities stay as they are for now");
+    }
+    // The recorder outlives every connection: what a request under way has signed still gets on record.
+    let recorder_stop = CancellationToken::new();
+    let recorder = Recorder::start(context.store.clone(), &recorders, recorder_stop.clone());
+    let metrics = Arc::new(Metrics::new());
+    let lookup = Lookup::start(context.store.clone(), &tracker, stop.clone());
+    let app = Arc::new(App::start(context, recorder, lookup, &config, metrics).await?);
+    tasks::start(&app, &tracker, &stop);
+    tracker.spawn(tasks::tune(
+        app.clone(),
+        configuration.clone(),
+        stop.clone(),
+    ));
+
+    let settings = &config.listeners;
+    let public = http::public::router(&app);
+    let public = Listener::bind("public", settings.public, None, public, settings).await?;
+    let ops = http::ops::router(&app, &config.home_cluster);
+    let ops = Listener::bind("ops", settings.ops, None, ops, settings).await?;
+    for listener in [public, ops] {
+        tracker.spawn(listener.follow(configuration.clone(), stop.clone()));
+        tracker.spawn(listener.run(app.clone(), stop.clone(), tracker.clone()));
+    }
+    let secured = serve_secured(
+        app.clone(),
+        configuration.clone(),
+        stop.clone(),
+        tracker.clone(),
+    );
+    let failed = {
+        let secured = std::pin::pin!(secured);
+        tokio::select! {
+            result = async { secured.await?; std::future::pending::<Result<()>>().await } => result.err(),
+            () = stop.cancelled() => None,
+        }
+    };
+    let drain = configuration.borrow().drain;
+    tracing::info!(
+        drain_seconds = drain.as_secs(),
+        "stopping: finishing what is under way"
+    );
+    stop.cancel();
+    tracker.close();
+    if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
+        tracing::warn!("some connections did not end in time and are cut off");
+    }
+    recorder_stop.cancel();
+    recorders.close();
+    recorders.wait().await;
+    tracing::info!("stopped");
+    failed.map_or(Ok(()), Err)
+}
+
+/// The listeners that need a serving certificate: they begin once the home cluster has an active authority.
+async fn serve_secured(
+    app: Arc<App>,
+    configuration: watch::Receiver<Config>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+) -> Result<()> {
+    let settings = &configuration.borrow().listeners.clone();
+    let serving = tasks::Serving::first(app.clone(), configuration.clone()).await?;
+    let issue = grpc::issue_services(&app);
+    let issue = Listener::bind(
+        "issue",
+        settings.issue,
+        Some(serving.issue_tls()),
+        issue,
+        settings,
+    )
+    .await?;
+    let admin = http::admin::router(&app);
+    let admin = Listener::bind(
+        "admin",
+        settings.admin,
+        Some(serving.admin_tls()),
+        admin,
+        settings,
+    )
+    .await?;
+    tracker.spawn(serving.keep(stop.clone()));
+    for listener in [issue, admin] {
+        tracker.spawn(listener.follow(configuration.clone(), stop.clone()));
+        tracker.spawn(listener.run(app.clone(), stop.clone(), tracker.clone()));
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Background work: reconcilers, idempotent and without input, woken by a timer or a change. Errors are logged and the
+//! next turn tries again.
+
+mod serving;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use serving::Serving;
+
+use crate::app::status::root;
+use crate::app::{App, Error, authority};
+use crate::config::Config;
+use crate::store::model::AuthorityState;
+
+/// How often a server looks for changes that another process made in the store.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often authorities are moved on and the clock is compared.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// How often revocations and CRLs of other replicas are looked for. This process's own wake the publisher at once.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
+/// How often answers that many ask for are signed anew, where they grow stale.
+const HOT_ANSWERS_EVERY: Duration = Duration::from_secs(60);
+/// How often an offline CA's CRL that is about to end is complained of.
+const ROOT_CRLS_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often Postgres' partitions are made ahead.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Starts what runs in every server.
+pub fn start(app: &Arc<App>, tracker: &TaskTracker, stop: &CancellationToken) {
+    describe(app);
+    let spawn = |name, period, work: fn(Arc<App>) -> Work| {
+        tracker.spawn(every(name, period, app.clone(), stop.clone(), work));
+    };
+    spawn("reload", RELOAD_EVERY, |app| {
+        Box::pin(async move { reload(&app).await })
+    });
+    spawn("reconcile", RECONCILE_EVERY, |app| {
+        Box::pin(async move { reconcile(&app).await })
+    });
+    tracker.spawn(tell_status(app.clone(), stop.clone()));
+    spawn("hot-answers", HOT_ANSWERS_EVERY, |app| {
+        Box::pin(async move { app.refresh_hot_answers().await })
+    });
+    spawn("root-crls", ROOT_CRLS_EVERY, |app| {
+        Box::pin(async move { watch_root_crls(&app) })
+    });
+    spawn("partitions", PARTITIONS_EVERY, |app| {
+        Box::pin(async move {
+            let now = app.context().clock.trusted_now()?;
+            Ok(app.context().store.maintain_partitions(now).await?)
+        })
+    });
+}
+
+/// Puts the configured bounds on work in force whenever they change.
+pub async fn tune(app: Arc<App>, mut config: watch::Receiver<Config>, stop: CancellationToken) {
+    while tokio::select! {
+        changed = config.changed() => changed.is_ok(),
+        () = stop.cancelled() => false,
+    } {
+        app.tune(&config.borrow_and_update());
+    }
+}
+
+type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+async fn every(
+    name: &'static str,
+    period: Duration,
+    app: Arc<App>,
+    stop: CancellationToken,
+    work: fn(Arc<App>) -> Work,
+) {
+    let mut timer = tokio::time::interval(period);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        let result = work(app.clone()).await;
+        match &result {
+            Ok(()) if failing => tracing::info!(task = name, "works again"),
+            Ok(()) => {}
+            // Once an outage, not once a second.
+            Err(error) if !failing => {
+                tracing::warn!(task = name, error = %error.detail(), "task failed, it goes on trying")
+            }
+            Err(_) => {}
+        }
+        failing = result.is_err();
+    }
+}
+
+/// Follows revocations and publishes CRLs.
+async fn tell_status(app: Arc<App>, stop: CancellationToken) {
+    let mut timer = tokio::time::interval(STATUS_EVERY);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timer.tick() => {}
+            () = app.status().changed() => {}
+        }
+        let done = async {
+            app.refresh_status().await?;
+            app.publish_crls().await?;
+            app.keep_responders().await
+        };
+        let result = done.await;
+        match &result {
+            Ok(()) if failing => tracing::info!(task = "status", "works again"),
+            Ok(()) => {}
+            Err(error) if !failing => tracing::warn!(
+                task = "status", error = %error.detail(),
+                "certificate status stands still: CRLs are served as they are, revocations are not heard of"
+            ),
+            Err(_) => {}
+        }
+        failing = result.is_err();
+    }
+}
+
+/// A ceremony takes weeks to arrange: it is asked for in time.
+fn watch_root_crls(app: &App) -> Result<(), Error> {
+    let now = app.context().clock.trusted_now()?;
+    for row in app.snapshot().root_crls.values() {
+        if row.next_update.minus(root::ALARM_BEFORE_END) <= now {
+            tracing::warn!(
+                crl.number = row.number,
+                ca.key = %pki::crypto::hex(&row.root),
+                next_update = %row.next_update,
+                "a CRL of an offline CA ends soon: hold its ceremony (`ca-server crl request`) and import the new one"
+            );
+        }
+    }
+    if let Err(incomplete) = &app.status().served().full {
+        tracing::warn!(%incomplete, "ca-crl.pem is not served");
+    }
+    Ok(())
+}
+
+async fn reload(app: &App) -> Result<(), Error> {
+    let context = app.context();
+    if let Some((sequence, at)) = context.store.clock_acceptance().await?
+        && app.note_clock_acceptance(sequence)
+    {
+        context.clock.accept();
+        tracing::warn!(accepted_at = %at, "the clock is believed again: an operator said so");
+    }
+    if app.reload().await? {
+        describe(app);
+    }
+    Ok(())
+}
+
+/// Brings gauges in line with what is in force.
+fn describe(app: &App) {
+    let snapshot = app.snapshot();
+    app.metrics()
+        .set_authorities(snapshot.authorities.iter().map(AsRef::as_ref));
+    for authority in snapshot
+        .authorities
+        .iter()
+        .filter(|a| a.state == AuthorityState::Active)
+    {
+        tracing::info!(
+            authority.id = %authority.id,
+            cluster.id = %authority.cluster,
+            not_after = %authority.issuer.not_after(),
+            "authority in force"
+        );
+    }
+}
+
+async fn reconcile(app: &App) -> Result<(), Error> {
+    watch_clock(app).await?;
+    app.turns().shrink();
+    authority::reconcile(app.context()).await
+}
+
+/// Compares the clock with the store's, and with the latest time that the store has seen; what passes becomes the latest.
+async fn watch_clock(app: &App) -> Result<(), Error> {
+    let context = app.context();
+    compare_clock(context).await?;
+    let now = context.clock.trusted_now()?;
+    let raised = context.store.raise_clock_high_water(now).await;
+    // A full disk lets reads through: only a write tells.
+    app.note_write(raised.is_ok());
+    Ok(raised?)
+}
+
+/// Compares the clock with what the store knows of time.
+///
+/// # Errors
+/// When the store is away.
+pub async fn compare_clock(context: &crate::app::Context) -> Result<(), Error> {
+    if let Some(clock) = context.store.clock().await? {
+        context.clock.compare(clock, "the database's clock", true);
+    }
+    if let Some(latest) = context.store.clock_high_water().await? {
+        context
+            .clock
+            .compare(latest, "the latest time on record", false);
+    }
+    Ok(())
+}
