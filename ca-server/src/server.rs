@@ -1,6 +1,7 @@
 //! The running server: opens the store, starts the tasks, binds the listeners, and drains on a stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::sync::watch;
@@ -14,6 +15,9 @@ use crate::metrics::Metrics;
 use crate::serve::Listener;
 use crate::store::recorder::Recorder;
 use crate::{grpc, http, tasks};
+
+/// How long a connection that is cut off may hold up the store's closing.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until `stop`, then lets requests under way finish for as long as the configuration says. What may change without
 /// a restart (see [`Config::takes_a_restart`]) is taken from `configuration` whenever it does. The TLS library's cryptography
@@ -36,7 +40,10 @@ pub async fn run(
     let recorder = Recorder::start(context.store.clone(), &recorders, recorder_stop.clone());
     let metrics = Arc::new(Metrics::new());
     let lookup = Lookup::start(context.store.clone(), &tracker, stop.clone());
+    let store = context.store.clone();
     let app = Arc::new(App::start(context, recorder, lookup, &config, metrics).await?);
+    // Before anyone can ask: a server that has just started must not deny the lists that the others serve.
+    app.refresh_status().await?;
     tasks::start(&app, &tracker, &stop);
     tracker.spawn(tasks::tune(
         app.clone(),
@@ -79,6 +86,13 @@ pub async fn run(
     recorder_stop.cancel();
     recorders.close();
     recorders.wait().await;
+    // SQLite moves its write-ahead log into the file: what is copied after a stop is whole.
+    if tokio::time::timeout(CLOSE_TIMEOUT, store.close())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the store is still in use: copy a SQLite file with its -wal file");
+    }
     tracing::info!("stopped");
     failed.map_or(Ok(()), Err)
 }

@@ -3,8 +3,18 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fleet::Fleet;
+
+/// Tells a thread of a scope to stop, however the test goes on: after a panic the scope would wait for it for ever.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A small filesystem of its own, unmounted when dropped.
 pub struct SmallDisk(tempfile::TempDir);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pki::time::Ttl;
+use tests::disturbance::StopOnDrop;
 use tests::envoy::{Envoy, envoy_or_skip};
 use tests::fleet::{Fleet, Server};
 use tests::http::Answer;
@@ -92,15 +93,6 @@ fn traffic(client: &Envoy, stop: &AtomicBool) -> (u64, Vec<String>) {
     (requests, failed)
 }
 
-/// Stops the traffic however the test goes on: a panic would wait for it for ever.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn intermediates_change_under_traffic_without_a_failed_request() {
     let test = "intermediates_change_under_traffic_without_a_failed_request";
@@ -126,7 +118,7 @@ fn intermediates_change_under_traffic_without_a_failed_request() {
     let stop = AtomicBool::new(false);
     let (requests, failed) = std::thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic(&mesh.client, &stop));
-        let stop = Stop(&stop);
+        let stop = StopOnDrop(&stop);
         let before = [mesh.server.identity(), mesh.client.identity()];
         // First the client's cluster, then the server's.
         mesh.replace_authority(EDGE);

@@ -10,7 +10,7 @@ use pki::certificate::Certificate;
 use pki::crl::Crl;
 use pki::serial::Serial;
 use rustix::process::Signal;
-use tests::disturbance::{Clock, SmallDisk, libfaketime, with_clock};
+use tests::disturbance::{Clock, SmallDisk, StopOnDrop, libfaketime, with_clock};
 use tests::fleet::{Fleet, Server};
 use tests::http::{get, request};
 use tests::istio::wait_until;
@@ -26,11 +26,16 @@ fn postgres(test: &str) -> Option<Postgres> {
     Some(Postgres::start().unwrap())
 }
 
+/// Whether the revocation was acknowledged; why not is on the test's stderr.
 fn revoke(fleet: &Fleet, leaf: &Certificate) -> bool {
     let serial = leaf.serial().to_string();
     let reason = ["--reason", "superseded", "--yes"];
     let mut command = fleet.ca_server(&["revoke", "--serial", &serial]);
-    output(command.args(reason)).status.success()
+    let said = output(command.args(reason));
+    if !said.status.success() {
+        eprintln!("{serial}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    said.status.success()
 }
 
 /// The list once it has all of these.
@@ -78,6 +83,7 @@ async fn a_publisher_that_is_killed_or_sleeps_is_replaced_and_never_goes_back() 
     let stop = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&steady, &stop));
+        let stop = StopOnDrop(&stop);
         let mut acknowledged = Vec::new();
         let mut rest = leaves.iter();
         // Killed right after a revocation, while it may be anywhere between hearing of it and storing the list.
@@ -102,7 +108,7 @@ async fn a_publisher_that_is_killed_or_sleeps_is_replaced_and_never_goes_back() 
         sleeper.process().signal(Signal::CONT);
         let woken = until_listed(&sleeper, &acknowledged);
         assert!(woken.number() >= newest);
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         watcher.join().unwrap()
     });
     assert!(seen > 20, "{seen} looks are no watch");
@@ -240,6 +246,8 @@ async fn a_database_that_was_put_back_is_noticed_and_no_number_goes_back() {
     let mut server = fleet.serve();
     let leaf = issue(&fleet, &server, 0, "a").await;
     assert!(server.process().terminate());
+    let log = fleet.path("ca.db-wal");
+    assert!(!log.exists(), "after a stop the file alone is a backup");
     let backup = std::fs::read(&database).unwrap();
 
     let mut server = fleet.serve();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use pki::certificate::Certificate;
 use tests::parts::{repository, skip};
-use tests::process::{output, program, read, run};
+use tests::process::{output, outside_cargo, program, read, run};
 
 /// Runs the try-out in `directory` up to its proof; gives what it said.
 fn demo(directory: &Path, more: &[&str]) -> String {
@@ -31,9 +31,9 @@ fn printed<'a>(said: &'a str, word: &str) -> &'a str {
 
 /// Pastes a command into a shell in the repository.
 fn paste(command: &str) -> String {
-    run(Command::new("sh")
-        .args(["-c", command])
-        .current_dir(repository()))
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).current_dir(repository());
+    run(outside_cargo(&mut shell))
 }
 
 #[test]
