@@ -53,6 +53,7 @@ pub struct Metrics {
     authority_not_after: Family<AuthorityLabels, Gauge>,
     serving_not_after: Gauge,
     clock_trusted: Gauge<i64, std::sync::atomic::AtomicI64>,
+    follows_the_store: Gauge,
     crl_number: Family<CrlLabels, Gauge>,
     crl_next_update: Family<CrlLabels, Gauge>,
     crl_entries: Family<CrlLabels, Gauge>,
@@ -83,6 +84,7 @@ impl Metrics {
             authority_not_after: Family::default(),
             serving_not_after: Gauge::default(),
             clock_trusted: Gauge::default(),
+            follows_the_store: Gauge::default(),
             crl_number: Family::default(),
             crl_next_update: Family::default(),
             crl_entries: Family::default(),
@@ -128,6 +130,11 @@ impl Metrics {
             "signet_clock_trusted",
             "1 while the clock is believed",
             self.clock_trusted.clone(),
+        );
+        r.register(
+            "signet_store_followed",
+            "1 while what has changed in the store is taken up",
+            self.follows_the_store.clone(),
         );
         r.register(
             "signet_crl_number",
@@ -284,6 +291,10 @@ impl Metrics {
 
     pub(crate) fn set_clock_trusted(&self, trusted: bool) {
         self.clock_trusted.set(trusted.into());
+    }
+
+    pub(crate) fn set_follows_the_store(&self, follows: bool) {
+        self.follows_the_store.set(follows.into());
     }
 
     /// The exposition text.

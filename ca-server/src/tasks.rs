@@ -155,9 +155,12 @@ async fn reload(app: &App) -> Result<(), Error> {
         context.clock.accept();
         tracing::warn!(accepted_at = %at, "the clock is believed again: an operator said so");
     }
-    if app.reload().await? {
+    let reloaded = app.reload().await;
+    app.note_reload(reloaded.is_ok());
+    if reloaded? {
         describe(app);
     }
+    app.mend().await;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const ADMIN_TOKEN: &str = "test-only-admin";
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,7 +42,7 @@ async fn an_api_server_reviews_its_tokens_and_its_pinned_keys_outlive_it() -> Re
     let other = token(&client, "vault", None).await?;
     let reviewer = TokenReviewer::new(cluster.reviewed_by_files()).await?;
 
-    let reviewed = reviewer.review(&mesh).await?;
+    let reviewed = reviewer.review(&mesh, HERE).await?;
     assert_eq!(
         (reviewed.namespace.as_str(), reviewed.name.as_str()),
         ("default", "web")
@@ -50,14 +51,14 @@ async fn an_api_server_reviews_its_tokens_and_its_pinned_keys_outlive_it() -> Re
     assert_eq!(pod.name, "web-1");
     assert!(reviewed.uid.is_some() && reviewed.token_id.is_some());
     let by_kubeconfig = TokenReviewer::new(cluster.reviewed_by_kubeconfig()?).await?;
-    assert_eq!(by_kubeconfig.review(&mesh).await?, reviewed);
+    assert_eq!(by_kubeconfig.review(&mesh, HERE).await?, reviewed);
 
     assert_eq!(
-        refused(reviewer.review(&other).await)?,
+        refused(reviewer.review(&other, HERE).await)?,
         TokenReason::Refused
     );
     assert_eq!(
-        refused(reviewer.review(&changed(&mesh)).await)?,
+        refused(reviewer.review(&changed(&mesh), HERE).await)?,
         TokenReason::Refused
     );
 
@@ -74,7 +75,7 @@ async fn an_api_server_reviews_its_tokens_and_its_pinned_keys_outlive_it() -> Re
 
     drop(client);
     drop(cluster);
-    match reviewer.review(&mesh).await {
+    match reviewer.review(&mesh, HERE).await {
         Err(ReviewError::Unavailable(_)) => {}
         other => return Err(format!("expected to be told that nobody answers: {other:?}").into()),
     }
@@ -99,7 +100,7 @@ async fn deleted_accounts_are_refused(
     let since = Instant::now();
     // It learns of the deletion by a watch; meanwhile, and for 10 s after a yes, it may still say yes.
     let reason = loop {
-        match reviewer.review(&fresh).await {
+        match reviewer.review(&fresh, HERE).await {
             Ok(_) if since.elapsed() < PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

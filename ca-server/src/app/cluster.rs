@@ -7,7 +7,7 @@ use pki::time::Ttl;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Error, ErrorKind};
-use crate::authn::token::{TokenIssuer, TokenIssuerConfig, TokenReviewConfig};
+use crate::authn::token::{TokenIssuer, TokenIssuerConfig, TokenReviewConfig, TokenReviewer};
 use crate::store::model::ClusterRow;
 
 /// What a cluster's authorities sign.
@@ -121,10 +121,11 @@ fn issuers(definition: &ClusterDefinition) -> Result<Vec<TokenIssuer>, Error> {
         .map_err(|error| Error::malformed("cluster", error))
 }
 
-/// A key that two clusters pin would let one cluster's token speak for the other.
-async fn refuse_shared_keys(
+/// A key or an API server that two clusters trust would let one cluster's token speak for the other.
+async fn refuse_shared_trust(
     context: &Context,
     definition: &ClusterDefinition,
+    reviewer: Option<&TokenReviewer>,
 ) -> Result<(), Error> {
     let ours = issuers(definition)?;
     for row in context.store.clusters().await? {
@@ -133,6 +134,20 @@ async fn refuse_shared_keys(
         }
         let other: ClusterDefinition =
             serde_json::from_str(&row.definition).map_err(Error::internal)?;
+        if let (Some(ours), Some(theirs)) = (reviewer, &other.token_review)
+            && let Ok(theirs) = TokenReviewer::new(theirs.clone()).await
+            && ours.server() == theirs.server()
+        {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "cluster",
+                format!(
+                    "cluster {} asks the same API server, {}: a token of one would be good for the other",
+                    row.name,
+                    ours.server()
+                ),
+            ));
+        }
         let theirs = issuers(&other)?;
         let shared = ours
             .iter()
@@ -161,7 +176,16 @@ pub async fn apply(
     actor: &str,
 ) -> Result<&'static str, Error> {
     let policy = definition.policy()?;
-    refuse_shared_keys(context, definition).await?;
+    // Made and dropped: what this machine cannot follow is refused here, where somebody reads it.
+    let reviewer = match &definition.token_review {
+        Some(config) => Some(
+            TokenReviewer::new(config.clone())
+                .await
+                .map_err(|error| Error::malformed("token_review", error))?,
+        ),
+        None => None,
+    };
+    refuse_shared_trust(context, definition, reviewer.as_ref()).await?;
     let mut row = ClusterRow {
         name: definition.name.clone(),
         trust_domain: policy.trust_domain,

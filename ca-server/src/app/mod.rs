@@ -18,7 +18,7 @@ pub mod status;
 mod turns;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use hsm::sealed::KeyEncryptionKey;
@@ -64,6 +64,8 @@ pub struct App {
     turns: ArcSwap<Turns>,
     metrics: Arc<Metrics>,
     clock_acceptance: AtomicU64,
+    /// Whether the last look at the store's changes failed.
+    stale: AtomicBool,
     tokens: TokenCache,
     status: Status,
     lookup: Lookup,
@@ -99,6 +101,7 @@ impl App {
             turns: ArcSwap::from_pointee(Turns::new(config)),
             metrics,
             clock_acceptance: AtomicU64::new(accepted),
+            stale: AtomicBool::new(false),
             tokens: TokenCache::new(),
             status: Status::new(watermark),
             lookup,
@@ -124,6 +127,24 @@ impl App {
         self.snapshot.store(Arc::new(after));
         self.sequence.send_replace(sequence);
         Ok(true)
+    }
+
+    /// Takes up files of this machine that were missing when the store was read.
+    pub async fn mend(&self) {
+        let before = self.snapshot.load_full();
+        if let Some(whole) = before.with_reviewers().await {
+            self.snapshot.store(Arc::new(whole));
+        }
+    }
+
+    /// Whether what has changed in the store is in force, or will be within a second.
+    pub fn follows_the_store(&self) -> bool {
+        !self.stale.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of whether the store's changes were taken up.
+    pub(crate) fn note_reload(&self, done: bool) {
+        self.stale.store(!done, Ordering::Relaxed);
     }
 
     /// Wakes when what is in force changes.

@@ -17,11 +17,13 @@ use pki::rotation::Life;
 use super::cluster::{ClusterDefinition, Role};
 use super::status::{self, Document};
 use super::{Context, Error};
-use crate::authn::token::{IssuerSet, TokenIssuer, TokenReviewer};
+use crate::authn::token::{
+    IssuerSet, ReviewConfigError, TokenIssuer, TokenReviewConfig, TokenReviewer,
+};
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape, RootCrlRow};
 
 /// Everything that a request is decided by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The store's change number that it was read at.
     pub sequence: u64,
@@ -46,8 +48,8 @@ pub struct Cluster {
     pub policy: ClusterPolicy,
     /// Who issues its tokens, keys pinned.
     pub issuers: Arc<IssuerSet>,
-    /// The API server that reviews its tokens.
-    pub reviewer: Option<Arc<TokenReviewer>>,
+    /// The API server that reviews its tokens; why it cannot be asked, where its files do not read on this machine.
+    pub reviewer: Option<Result<Arc<TokenReviewer>, ReviewConfigError>>,
     /// The authority that signs.
     pub active: Option<Arc<Authority>>,
     definition: String,
@@ -167,6 +169,33 @@ impl Snapshot {
         })
     }
 
+    /// Makes the reviewers that could not be made before; `None` when there is nothing new. A file that was missing does
+    /// not move the store's change number.
+    pub(super) async fn with_reviewers(&self) -> Option<Self> {
+        let mut clusters = None;
+        for (name, cluster) in &self.clusters {
+            let Some(Err(_)) = cluster.reviewer else {
+                continue;
+            };
+            let parsed: ClusterDefinition = serde_json::from_str(&cluster.definition).ok()?;
+            if let Ok(reviewer) = TokenReviewer::new(parsed.token_review?).await {
+                tracing::info!(cluster.id = %name, "the API server can be asked about the cluster's tokens");
+                let whole = Cluster {
+                    reviewer: Some(Ok(Arc::new(reviewer))),
+                    ..Cluster::clone(cluster)
+                };
+                clusters
+                    .get_or_insert_with(|| self.clusters.clone())
+                    .insert(name.clone(), Arc::new(whole));
+            }
+        }
+        let clusters = clusters?;
+        Some(Self {
+            clusters,
+            ..self.clone()
+        })
+    }
+
     /// The authority of this id.
     #[must_use]
     pub fn authority(&self, id: &AuthorityId) -> Option<&Arc<Authority>> {
@@ -196,9 +225,7 @@ async fn cluster(definition: String, active: Option<Arc<Authority>>) -> Result<C
         .map(TokenIssuer::try_from)
         .collect();
     let reviewer = match parsed.token_review {
-        Some(config) => Some(Arc::new(
-            TokenReviewer::new(config).await.map_err(Error::internal)?,
-        )),
+        Some(config) => Some(reviewer(&parsed.name, config).await),
         None => None,
     };
     Ok(Cluster {
@@ -210,6 +237,19 @@ async fn cluster(definition: String, active: Option<Arc<Authority>>) -> Result<C
         active,
         definition,
     })
+}
+
+/// Its files lie on this machine and may be missing now: that is this cluster's trouble alone, and no reason to let what
+/// has changed elsewhere wait.
+async fn reviewer(
+    cluster: &ClusterName,
+    config: TokenReviewConfig,
+) -> Result<Arc<TokenReviewer>, ReviewConfigError> {
+    let made = TokenReviewer::new(config).await;
+    if let Err(error) = &made {
+        tracing::warn!(cluster.id = %cluster, %error, "no API server can be asked about the cluster's tokens, pinned keys are all there is");
+    }
+    made.map(Arc::new)
 }
 
 fn open(

@@ -153,8 +153,12 @@ async fn by_service_account(app: &App, bearer: &str, evidence: &Evidence) -> Res
         // Only where no pinned key answers for the token: a refusal by a key that does is the last word, and strangers
         // cannot have the API server asked by sending what has expired.
         Err(error) => match &cluster.reviewer {
-            Some(reviewer) if is_unanswered(error.reason()) => {
-                reviewer.review(bearer).await.map_err(review_failed)?
+            Some(Ok(reviewer)) if is_unanswered(error.reason()) => reviewer
+                .review(bearer, evidence.remote.ip())
+                .await
+                .map_err(review_failed)?,
+            Some(Err(why)) if is_unanswered(error.reason()) => {
+                return Err(review_failed(ReviewError::Unavailable(why.to_string())));
             }
             _ => return Err(token_refused(error.reason(), error)),
         },

@@ -57,6 +57,9 @@ async fn ready(State(Ops { app, home }): State<Ops>) -> Response {
             "the store has gone back: see the log, and ca-server store accept".to_owned(),
         );
     }
+    if !app.follows_the_store() {
+        return not_ready("what has changed in the store is not taken up: see the log".to_owned());
+    }
     if !app.writes() {
         return not_ready("the store takes nothing: see the log".to_owned());
     }
@@ -69,6 +72,7 @@ async fn ready(State(Ops { app, home }): State<Ops>) -> Response {
 async fn metrics(State(Ops { app, .. }): State<Ops>) -> Response {
     app.metrics()
         .set_clock_trusted(app.context().clock.trusted_now().is_ok());
+    app.metrics().set_follows_the_store(app.follows_the_store());
     match app.metrics().encode() {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -18,6 +18,7 @@ mod error;
 mod issuer;
 mod json;
 mod jwks;
+mod patience;
 mod review;
 mod verify;
 

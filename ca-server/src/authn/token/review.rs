@@ -5,6 +5,7 @@
 //! cannot know. Our credential needs the verb `create` on `tokenreviews` (ClusterRole `system:auth-delegator`).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::claims::{self, ServiceAccount, Subject};
 use super::error::{TokenError, clip, clip_list};
+use super::patience::Patience;
 use super::verify::UnverifiedToken;
 
 /// How long a review may take in all, waiting for a turn included.
@@ -65,6 +67,8 @@ pub struct TokenReviewer {
     reviews: kube::Api<TokenReview>,
     audiences: Vec<String>,
     turns: Semaphore,
+    patience: Patience,
+    server: http::Uri,
 }
 
 impl TokenReviewer {
@@ -91,27 +95,45 @@ impl TokenReviewer {
         client.write_timeout = Some(DEADLINE);
         // Our caller retries; retrying here as well would multiply the load on a server that is in trouble.
         client.default_retry = false;
+        let server = client.cluster_url.clone();
         let client = kube::Client::try_from(client)
             .map_err(|e| ReviewConfigError::Client(clip(&e.to_string())))?;
         Ok(Self {
             reviews: kube::Api::all(client),
             audiences: config.audiences,
             turns: Semaphore::new(CONCURRENT),
+            patience: Patience::new(),
+            server,
         })
     }
 
-    /// Has a token reviewed, within 5 s. What has not the shape of a token is refused without asking.
+    /// Where the API server is.
+    #[must_use]
+    pub fn server(&self) -> &http::Uri {
+        &self.server
+    }
+
+    /// Has a token reviewed for who came from `remote`, within 5 s. What has not the shape of a token, or was refused a
+    /// moment ago, is refused without asking.
     ///
     /// # Errors
     /// [`ReviewError::Refused`] when the token is not accepted; [`ReviewError::Unavailable`] when nobody could say.
-    pub async fn review(&self, token: &str) -> Result<ServiceAccount, ReviewError> {
+    pub async fn review(&self, token: &str, remote: IpAddr) -> Result<ServiceAccount, ReviewError> {
         let unverified = UnverifiedToken::parse(token)?;
-        let status = tokio::time::timeout(DEADLINE, self.ask(token))
+        if self.patience.was_refused(token) {
+            return Err(TokenError::Refused("it was refused a moment ago".to_owned()).into());
+        }
+        let question = async {
+            self.patience.turn_of(remote).await;
+            self.ask(token).await
+        };
+        let status = tokio::time::timeout(DEADLINE, question)
             .await
             .map_err(|_| {
                 ReviewError::Unavailable(format!("no answer in {} s", DEADLINE.as_secs()))
             })??;
-        let user = accept(status, &self.audiences)?;
+        let user =
+            accept(status, &self.audiences).inspect_err(|_| self.patience.note_refusal(token))?;
         let claims = unverified.vouched_for().claims()?;
         Ok(describe(user, claims.service_account())?)
     }
@@ -523,10 +545,11 @@ mod tests {
         .await
         .unwrap();
         let token = Forge::new().with_claims(&claims());
-        let away = reviewer.review(&token).await.unwrap_err();
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let away = reviewer.review(&token, here).await.unwrap_err();
         assert!(matches!(away, ReviewError::Unavailable(_)), "{away:?}");
         assert_eq!(
-            reviewer.review("garbage").await,
+            reviewer.review("garbage", here).await,
             Err(ReviewError::Refused(TokenError::Parts))
         );
     }
