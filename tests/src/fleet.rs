@@ -74,7 +74,25 @@ impl Root {
     pub fn sign_as(&self, profile: Profile, path_len: u8, request_pem: &[u8], ttl: Ttl) -> String {
         let der = pki::pem::read_request(request_pem).unwrap();
         let csr = VerifiedCsr::parse(&der).unwrap();
-        let subject = DistinguishedName::new(None, &csr.common_names()[0]).unwrap();
+        self.sign_named(profile, path_len, &csr, ttl, &csr.common_names()[0])
+    }
+
+    /// Signs a cluster intermediate under another name than the one that was asked for.
+    pub fn sign_another_name(&self, request_pem: &[u8], name: &str) -> String {
+        let der = pki::pem::read_request(request_pem).unwrap();
+        let csr = VerifiedCsr::parse(&der).unwrap();
+        self.sign_named(Profile::CLUSTER_INTERMEDIATE, 0, &csr, Ttl::days(365), name)
+    }
+
+    fn sign_named(
+        &self,
+        profile: Profile,
+        path_len: u8,
+        csr: &VerifiedCsr,
+        ttl: Ttl,
+        name: &str,
+    ) -> String {
+        let subject = DistinguishedName::new(None, name).unwrap();
         let issuer = Issuer::from_chain(std::slice::from_ref(&self.certificate)).unwrap();
         let request = AuthorityRequest {
             profile,

@@ -162,6 +162,14 @@ async fn a_wrong_chain_or_key_is_refused_and_says_what_was_expected() {
     let (_, text) = refused(world.fleet.root_pem()).await;
     assert!(text.contains("another key"), "{text}");
 
+    let subject = world
+        .fleet
+        .root
+        .sign_another_name(&request, "central cluster CA 1");
+    let (kind, text) = refused(subject).await;
+    assert_eq!(kind, ErrorKind::Conflict);
+    assert!(text.contains("central-1 has the same subject"), "{text}");
+
     // Nothing was taken, and the right one still is; the root that is known may be left out.
     assert_eq!(world.state(&id).await, AuthorityState::Requested);
     world.import(&id, own).await.unwrap();

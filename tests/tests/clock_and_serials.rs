@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex};
 use ca_server::app::caller::{Caller, Proof};
 use ca_server::app::issue::IssueRequest;
 use ca_server::app::status::{Lookup, OcspAnswer};
-use ca_server::app::{App, ErrorKind};
+use ca_server::app::{App, ErrorKind, enrolment};
+use ca_server::authn::{self, Evidence};
 use ca_server::clock::{ClockGuard, ManualClock};
 use ca_server::config::Config;
 use ca_server::entropy::{Entropy, NoEntropy, SystemEntropy};
 use ca_server::metrics::Metrics;
 use ca_server::store::recorder::Recorder;
 use pki::certificate::Certificate;
-use pki::name::{ClusterName, SpiffeId};
+use pki::name::{ClusterName, SpiffeId, SpiffePattern};
 use pki::ocsp::{CertId, HashAlgorithm};
 use pki::policy::{AskedTtl, Identity};
 use pki::profile::Profile;
+use pki::time::Ttl;
 use tests::fleet::Fleet;
 use tests::requests::KeyAndRequest;
 use tokio_util::sync::CancellationToken;
@@ -220,11 +222,60 @@ async fn the_ocsp_responder_is_replaced_long_before_it_ends() {
 
 #[tokio::test]
 async fn nothing_is_signed_past_the_issuers_end() {
-    let World { app, clock, .. } = world().await;
+    // All of it: what is left out of the pattern would be gone at once, the store's directory too.
+    let world = world().await;
+    let (app, clock) = (&world.app, &world.clock);
     clock.advance(364 * 86_400);
-    let last = app.issue(&request(&app)).await.unwrap();
+    let last = app.issue(&request(app)).await.unwrap();
     assert!(last.certificate.not_after() <= last.authority.issuer.not_after());
+    // Who asks for exactly so long is not given less.
+    let mut exactly = request(app);
+    exactly.ttl = AskedTtl::Exactly(Ttl::days(3));
+    let error = app.issue(&exactly).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.reason()),
+        (ErrorKind::Malformed, "ttl")
+    );
+    exactly.ttl = AskedTtl::Exactly(Ttl::hours(3));
+    app.issue(&exactly).await.unwrap();
     clock.advance(86_400);
-    let error = app.issue(&request(&app)).await.unwrap_err();
+    let error = app.issue(&request(app)).await.unwrap_err();
     assert_eq!(error.reason(), "issuer-expired");
+}
+
+#[tokio::test]
+async fn a_repeated_enrolment_outlives_its_tokens_end_by_its_ten_minutes() {
+    let world = world().await;
+    let (app, clock) = (&world.app, &world.clock);
+    let pattern = SpiffePattern::parse(ID).unwrap();
+    let (cluster, profile) = (
+        ClusterName::parse("central").unwrap(),
+        Profile::WORKLOAD.name().unwrap(),
+    );
+    let hour = Ttl::hours(1);
+    let new = enrolment::create(app.context(), &cluster, pattern, profile, hour, "test");
+    let token = new.await.unwrap().token.to_string();
+    let evidence = Evidence {
+        peer: None,
+        bearer: Some(token),
+        cluster: None,
+        remote: "127.0.0.1:1".parse().unwrap(),
+    };
+    let csr = KeyAndRequest::for_uris(&[ID]).der;
+    let enrol = async || {
+        let caller = authn::authenticate(app, &evidence).await?;
+        let request = IssueRequest {
+            csr: csr.clone(),
+            caller,
+            ..request(app)
+        };
+        app.issue(&request).await.map(|issued| issued.certificate)
+    };
+    clock.advance(59 * 60);
+    let first = enrol().await.unwrap();
+    clock.advance(2 * 60);
+    assert_eq!(enrol().await.unwrap(), first, "the answer was lost");
+    clock.advance(9 * 60);
+    let error = enrol().await.unwrap_err();
+    assert_eq!(error.reason(), "enrolment-spent");
 }

@@ -90,8 +90,14 @@ pub async fn request(
             return Err(refuse(
                 "slot",
                 format!(
-                    "cluster {cluster}'s next slot is taken by {}, which is {}",
-                    authority.id, authority.state
+                    "cluster {cluster}'s next slot is taken by {0}, which is {1} (`ca-server authority show {0}`){2}",
+                    authority.id,
+                    authority.state,
+                    match authority.state {
+                        S::Requested =>
+                            "; if its request is lost or was refused: `ca-server authority abandon`",
+                        _ => "",
+                    }
                 ),
             ));
         }
@@ -140,6 +146,33 @@ pub async fn request(
     Ok(row)
 }
 
+/// Gives up an authority that was requested and never signed: its slot is free, its key is gone, and its generation is
+/// used up.
+///
+/// # Errors
+/// When there is no such authority, it was imported already, or the store is away.
+pub async fn abandon(
+    context: &Context,
+    id: &AuthorityId,
+    actor: &str,
+) -> Result<AuthorityRow, Error> {
+    let mut row = find(context, id).await?;
+    if row.state != AuthorityState::Requested {
+        return Err(refuse(
+            "state",
+            format!(
+                "{id} is {}: only a requested authority is abandoned, one that signs or signed is revoked",
+                row.state
+            ),
+        ));
+    }
+    row.state = AuthorityState::Retired;
+    row.sealed_key = None;
+    context.store.update_authority(&row, row.version).await?;
+    event(context, actor, "authority.abandon", &row).await?;
+    find(context, id).await
+}
+
 /// A name of at most 64 characters (RFC 5280 appendix A.1).
 pub(super) fn short(name: &str) -> &str {
     name.char_indices()
@@ -180,6 +213,7 @@ pub async fn import(
     let chain = complete(chain, &known.roots)?;
     let now = context.clock.trusted_now()?;
     check_import(&row, cluster::role(&cluster)?, &chain, now)?;
+    refuse_shared_subject(context, &row, &chain).await?;
     let issuer = Issuer::from_chain(&chain).map_err(|error| Error::malformed("chain", error))?;
     let root = chain
         .last()
@@ -276,6 +310,33 @@ fn check_import(
     Ok(())
 }
 
+/// Two authorities of one name are told apart by no one who looks a CRL up by its issuer (Istio, OpenSSL).
+async fn refuse_shared_subject(
+    context: &Context,
+    row: &AuthorityRow,
+    chain: &[Certificate],
+) -> Result<(), Error> {
+    let Some(own) = chain.first() else {
+        return Ok(());
+    };
+    for other in context.store.authorities().await? {
+        let theirs = other.chain.first().filter(|_| other.id != row.id);
+        let Some(theirs) = theirs else { continue };
+        let theirs = Certificate::parse(theirs).map_err(Error::internal)?;
+        if theirs.subject() == own.subject() {
+            return Err(refuse(
+                "subject",
+                format!(
+                    "{} has the same subject, {}: readers find CRLs by it, so each authority has a subject of its own",
+                    other.id,
+                    pki::ceremony::name_words(own.subject())
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Publishes an imported authority: signs its first CRL. From then on it is in every bundle, and may become active.
 ///
 /// # Errors
@@ -356,7 +417,7 @@ async fn longest_leaf(context: &Context, cluster: &ClusterName) -> Result<Ttl, E
     let definition: ClusterDefinition =
         serde_json::from_str(&row.definition).map_err(Error::internal)?;
     Ok(match definition.role {
-        Role::Workloads => definition.max_ttl,
+        Role::Workloads => definition.longest_ttl(),
         Role::Fleet => Profile::CLUSTER_INTERMEDIATE.default_ttl(),
     })
 }
@@ -390,8 +451,10 @@ pub async fn reconcile(context: &Context) -> Result<(), Error> {
                 activate(context, &row.id, ACTOR).await
             }
             AuthorityState::Retiring if is_over(context, row, &rows, now).await? => {
+                // It signs nothing more: its key goes with it.
                 let retired = AuthorityRow {
                     state: AuthorityState::Retired,
+                    sealed_key: None,
                     ..row.clone()
                 };
                 context

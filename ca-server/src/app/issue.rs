@@ -95,7 +95,7 @@ impl App {
         for _ in 0..ATTEMPTS {
             let now = self.context.clock.trusted_now()?;
             self.still_good(caller, now).await?;
-            let issued = self.sign(&grant, &csr, &caller.cluster, now).await?;
+            let issued = self.sign(request, &grant, &csr, now).await?;
             let asked = Asked {
                 cluster: &caller.cluster.name,
                 kind: caller.proof.kind(),
@@ -143,17 +143,30 @@ impl App {
 
     async fn sign(
         &self,
+        request: &IssueRequest,
         grant: &Grant,
         csr: &VerifiedCsr,
-        cluster: &Cluster,
         now: Timestamp,
     ) -> Result<IssuedCertificate, Error> {
+        let cluster = &request.caller.cluster;
         // `cluster` may be of an older snapshot: the authority in force now signs.
         let snapshot = self.snapshot.load_full();
         let current = snapshot.clusters.get(&cluster.name);
         let active = current
             .and_then(|cluster| cluster.active.as_ref())
             .ok_or_else(|| no_authority(&cluster.name))?;
+        let end = active.issuer.not_after();
+        // Who asked for exactly this is told, rather than given less; near its end an authority signs only where it has no
+        // successor.
+        if matches!(request.ttl, AskedTtl::Exactly(ttl) if now < end && now.plus(ttl) > end) {
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                "ttl",
+                format!(
+                    "the cluster's authority ends at {end}, before the lifetime that was asked for"
+                ),
+            ));
+        }
         self.sign_by(active, grant, csr, cluster, now).await
     }
 

@@ -108,7 +108,8 @@ async fn by_enrolment(app: &App, bearer: &str, remote: SocketAddr) -> Result<Cal
         .await?;
     let row = row.ok_or_else(|| unauthenticated("enrolment", "no such enrolment token"))?;
     let now = app.context().clock.trusted_now()?;
-    if row.revoked_at.is_some() || row.expires_at <= now {
+    // One that was used in time may be shown again after its end: `App::issue` knows for how long.
+    if row.revoked_at.is_some() || (row.expires_at <= now && row.consumed_at.is_none()) {
         return Err(unauthenticated(
             "expired",
             format!("enrolment token {} has expired or was revoked", row.id),

@@ -57,6 +57,11 @@ pub(super) enum AuthorityCommand {
         /// PEM: its certificate, each CA's above it, and the root (which may be left out when it is known).
         chain: PathBuf,
     },
+    /// Give up a requested authority whose request was lost or refused; its slot is free again.
+    Abandon {
+        /// The authority.
+        id: AuthorityId,
+    },
     /// Make a published authority the one that signs, before it is due.
     Activate {
         /// The authority.
@@ -98,9 +103,8 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             crl_shards,
             crl_delta,
         } => {
-            if out.exists() {
-                bail!("{} is there already and is not overwritten", out.display());
-            }
+            // First: a key whose request cannot be written would hold the cluster's slot for nothing.
+            let place = super::NewFile::create(&out)?;
             let context = super::open(config).await?;
             let algorithm = match key {
                 Key::P256 => KeyAlgorithm::EcdsaP256,
@@ -112,7 +116,7 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             };
             let actor = super::actor();
             let row = authority::request(&context, &cluster, algorithm, shape, &actor).await?;
-            super::write_new(&out, pem::request(&row.request).as_bytes())?;
+            place.write(pem::request(&row.request).as_bytes())?;
             println!("authority {} requested: subject {:?}", row.id, row.subject);
             println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
             println!(
@@ -132,6 +136,10 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             // A second turn: what the first one published may be due.
             authority::reconcile(&context).await?;
             print_line(&authority::find(&context, &id).await?);
+        }
+        AuthorityCommand::Abandon { id } => {
+            let context = super::open(config).await?;
+            print_line(&authority::abandon(&context, &id, &super::actor()).await?);
         }
         AuthorityCommand::Activate { id } => {
             let context = super::open(config).await?;

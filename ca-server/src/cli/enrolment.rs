@@ -1,6 +1,6 @@
 //! `ca-server enrolment`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 use pki::name::{ClusterName, ProfileName, SpiffePattern};
 use pki::time::Ttl;
@@ -67,7 +67,11 @@ pub(super) async fn run(command: EnrolmentCommand, config: &Config) -> Result<()
         EnrolmentCommand::Revoke { id } => {
             let context = super::open(config).await?;
             let now = context.clock.untrusted_now();
-            context.store.revoke_enrolment(&id, now).await?;
+            if !context.store.revoke_enrolment(&id, now).await? {
+                bail!(
+                    "nothing was revoked: there is no enrolment {id}, or it is revoked already (`ca-server enrolment list`)"
+                );
+            }
             let detail = serde_json::json!({ "id": id }).to_string();
             context
                 .store

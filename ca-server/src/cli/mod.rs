@@ -23,7 +23,7 @@ use secrecy::ExposeSecret;
 use crate::app::status::watermark;
 use crate::app::{Context, keys};
 use crate::clock::{ClockGuard, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::entropy::{self, SystemEntropy};
 use crate::store::{Store, StoreUrl};
 use crate::tasks;
@@ -149,7 +149,7 @@ pub fn run() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("ca-server: {error:#}");
+    eprintln!("ca-server: {}", crate::app::chain(error.as_ref()));
     ExitCode::FAILURE
 }
 
@@ -170,7 +170,10 @@ async fn dispatch(cli: Cli) -> Result<()> {
     let config = Config::load(&cli.config).map_err(anyhow::Error::from);
     match cli.command {
         Command::Config(ConfigCommand::Check) => {
-            config?;
+            let faults = config?.file_faults();
+            if !faults.is_empty() {
+                return Err(Faults(faults).into());
+            }
             println!("{}: no faults", cli.config.display());
         }
         Command::Config(ConfigCommand::Show) => print!("{}", config?.describe()),
@@ -305,13 +308,47 @@ fn print(text: &str) -> Result<()> {
 
 /// Writes a file that is not there yet; others may read it.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(path)
-        .with_context(|| path.display().to_string())?;
-    file.write_all(bytes)?;
-    Ok(file.sync_all()?)
+    NewFile::create(path)?.write(bytes)
+}
+
+/// A file that was not there, made before there is anything to write; it goes again when nothing is.
+struct NewFile<'a> {
+    path: &'a Path,
+    file: std::fs::File,
+    written: bool,
+}
+
+impl<'a> NewFile<'a> {
+    /// It is never one that is there: nothing is overwritten.
+    fn create(path: &'a Path) -> Result<Self> {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(path)
+            .with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self {
+            path,
+            file,
+            written: false,
+        })
+    }
+
+    fn write(mut self, bytes: &[u8]) -> Result<()> {
+        let written = self
+            .file
+            .write_all(bytes)
+            .and_then(|()| self.file.sync_all());
+        self.written = written.is_ok();
+        written.with_context(|| self.path.display().to_string())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
 }

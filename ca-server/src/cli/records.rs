@@ -1,8 +1,8 @@
 //! `ca-server records`.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use pki::name::ClusterName;
+use pki::name::{ClusterName, DnsName, SpiffeId};
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
@@ -27,10 +27,10 @@ pub(super) struct Filter {
     cluster: Option<ClusterName>,
     /// With this SPIFFE id.
     #[arg(long)]
-    spiffe_id: Option<String>,
+    spiffe_id: Option<SpiffeId>,
     /// With this host name.
     #[arg(long, conflicts_with = "spiffe_id")]
-    dns: Option<String>,
+    dns: Option<DnsName>,
     /// By this caller.
     #[arg(long)]
     caller: Option<String>,
@@ -41,8 +41,11 @@ pub(super) struct Filter {
     #[arg(long)]
     expires_to: Option<Timestamp>,
     /// At most so many, 500 at most.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(RecordFilter::LIMIT_MAX)))]
     limit: u32,
+    /// What comes after this one: the serial number at the end of the page before.
+    #[arg(long, value_name = "SERIAL")]
+    after: Option<Serial>,
 }
 
 pub(super) async fn run(command: RecordsCommand, config: &Config) -> Result<()> {
@@ -53,6 +56,27 @@ pub(super) async fn run(command: RecordsCommand, config: &Config) -> Result<()> 
                 .spiffe_id
                 .map(|id| format!("URI:{id}"))
                 .or(filter.dns.map(|name| format!("DNS:{name}")));
+            if let Some(name) = &filter.cluster
+                && store.cluster(name).await?.is_none()
+            {
+                bail!("there is no cluster {name} (`ca-server cluster list`)");
+            }
+            if let (Some(from), Some(to)) = (filter.expires_from, filter.expires_to)
+                && from > to
+            {
+                bail!("--expires-from {from} is after --expires-to {to}");
+            }
+            let after = match &filter.after {
+                Some(serial) => {
+                    let stored = store.record(serial).await?;
+                    let stored = stored.with_context(|| {
+                        format!("--after: there is no certificate {serial} on record")
+                    })?;
+                    Some(stored.cursor())
+                }
+                None => None,
+            };
+            let limit = filter.limit;
             let recent = RecordFilter::recent(super::system_now());
             let filter = RecordFilter {
                 cluster: filter.cluster,
@@ -61,10 +85,17 @@ pub(super) async fn run(command: RecordsCommand, config: &Config) -> Result<()> 
                 expires_from: filter.expires_from.unwrap_or(recent.expires_from),
                 expires_to: filter.expires_to.unwrap_or(recent.expires_to),
                 limit: filter.limit,
+                after,
                 ..recent
             };
             let found = store.search(&filter).await?;
             super::print(&found.iter().map(line).collect::<String>())?;
+            if let Some(last) = found
+                .last()
+                .filter(|_| u32::try_from(found.len()) == Ok(limit))
+            {
+                eprintln!("there may be more: --after {}", last.record.serial);
+            }
         }
         RecordsCommand::Show { serial } => {
             let stored = store.record(&serial).await?;
@@ -90,9 +121,13 @@ fn line(stored: &StoredRecord) -> String {
 
 fn show(stored: &StoredRecord) -> String {
     let record = &stored.record;
-    let asked = match record.asked_ttl {
-        Some(seconds) => format!("{seconds} s"),
-        None => "no lifetime".to_owned(),
+    let asked_ttl = match record.asked_ttl {
+        Some(seconds) => format!("for {seconds} s"),
+        None => "for no lifetime in particular".to_owned(),
+    };
+    let asked_names = match record.asked_names.join(", ") {
+        names if names.is_empty() => "no name".to_owned(),
+        names => names,
     };
     let revoked = match stored.revoked {
         Some((at, reason)) => format!("{at}, reason {reason}"),
@@ -110,10 +145,10 @@ fn show(stored: &StoredRecord) -> String {
             format!("{} by rule {}", record.profile, record.rule),
         ),
         ("names", record.names.join(", ")),
-        (
-            "asked",
-            format!("{} for {asked}", record.asked_names.join(", ")),
-        ),
+        ("asked", format!("{asked_names} {asked_ttl}")),
+        ("granted", format!("{} s", record.granted_ttl)),
+        ("bundle", format!("sequence {}", record.bundle_sequence)),
+        ("certificate", pki::crypto::hex(&record.certificate_digest)),
         ("issued", record.issued_at.to_string()),
         (
             "valid",

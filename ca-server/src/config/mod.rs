@@ -13,6 +13,7 @@ use std::time::Duration;
 use pki::extension::SubjectNames;
 use pki::name::{ClusterName, DnsName};
 use secrecy::{ExposeSecret, SecretString};
+use tracing_subscriber::EnvFilter;
 
 pub use reader::Fault;
 use reader::{Section, merge_environment};
@@ -86,6 +87,14 @@ pub struct Log {
     pub filter: String,
 }
 
+/// A call ends after ten seconds: who waits longer for its turn has no time left to be served.
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(8);
+/// Platforms kill what takes longer to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(600);
+/// Trust that was removed lives as long on an open connection.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(7 * 86_400);
+const HANDSHAKE_MAX: Duration = Duration::from_secs(60);
+
 impl Config {
     /// Reads `path` and the environment.
     ///
@@ -107,9 +116,9 @@ impl Config {
     /// # Errors
     /// Every fault found.
     pub fn parse(text: &str, environment: &BTreeMap<String, String>) -> Result<Self, Faults> {
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            Faults(vec![Fault::new("(file)", error.to_string())])
-        })?;
+        let mut table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| Faults(vec![reader::syntax(text, &error)]))?;
         let mut faults = merge_environment(&mut table, environment);
         let config = Self::from_table(table, &mut faults);
         match config {
@@ -123,12 +132,12 @@ impl Config {
         let mut server = root.section("server");
         let home_cluster = server.required::<ClusterName>("cluster");
         let names = server_names(&mut server);
-        let drain = server.duration("drain", Duration::from_secs(10));
+        let drain = server.duration("drain", Duration::from_secs(10), DRAIN_MAX);
         server.finish();
 
         let mut store = root.section("store");
         let store_url = store_url(&mut store);
-        let watermark_file = store.optional::<PathBuf>("watermark_file");
+        let watermark_file = store.path("watermark_file");
         store.finish();
 
         let mut keys = root.section("keys");
@@ -141,8 +150,16 @@ impl Config {
             admin: section.address("admin", "127.0.0.1:8444"),
             public: section.address("public", "127.0.0.1:8080"),
             ops: section.address("ops", "127.0.0.1:8081"),
-            connection_max_age: section.duration("connection_max_age", Duration::from_secs(3600)),
-            handshake_timeout: section.duration("handshake_timeout", Duration::from_secs(5)),
+            connection_max_age: section.duration(
+                "connection_max_age",
+                Duration::from_secs(3600),
+                CONNECTION_AGE_MAX,
+            ),
+            handshake_timeout: section.duration(
+                "handshake_timeout",
+                Duration::from_secs(5),
+                HANDSHAKE_MAX,
+            ),
             max_connections: section.number("max_connections", 10_000, 1, 1_000_000),
             max_connections_per_address: section.number(
                 "max_connections_per_address",
@@ -151,6 +168,7 @@ impl Config {
                 1_000_000,
             ),
         };
+        shared_addresses(&mut section, &listeners);
         section.finish();
 
         let mut istio = root.section("istio");
@@ -160,7 +178,7 @@ impl Config {
         let mut section = root.section("limits");
         let limits = Limits {
             in_flight: section.number("in_flight", 1_024, 1, 65_536),
-            queue_wait: section.duration("queue_wait", Duration::from_secs(2)),
+            queue_wait: section.duration("queue_wait", Duration::from_secs(2), QUEUE_WAIT_MAX),
             per_identity_per_minute: section.number("per_identity_per_minute", 600, 1, 1_000_000),
         };
         section.finish();
@@ -179,10 +197,11 @@ impl Config {
                 false
             }
         };
-        let log = Log {
-            json,
-            filter: section.text("filter").unwrap_or_else(|| "info".to_owned()),
-        };
+        let filter = section.text("filter").unwrap_or_else(|| "info".to_owned());
+        if let Err(error) = EnvFilter::try_new(&filter) {
+            section.fault("filter", error.to_string());
+        }
+        let log = Log { json, filter };
         section.finish();
         root.finish();
         Some(Self {
@@ -198,6 +217,38 @@ impl Config {
             status,
             log,
         })
+    }
+
+    /// What is wrong with the files that the configuration names: what a start would stumble over.
+    #[must_use]
+    pub fn file_faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let parent = |file: &Path| match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let mut folder = |key: &str, file: &Path| {
+            let folder = parent(file);
+            if !folder.is_dir() {
+                let message = format!("{} is not a folder that is there", folder.display());
+                faults.push(Fault::new(key, message));
+            }
+        };
+        if let Some(file) = crate::store::StoreUrl::parse(self.store_url.expose_secret())
+            .ok()
+            .as_ref()
+            .and_then(crate::store::StoreUrl::path)
+        {
+            folder("store.url", file);
+        }
+        if let Some(file) = &self.watermark_file {
+            folder("store.watermark_file", file);
+        }
+        if let Err(error) = std::fs::File::open(&self.passphrase_file) {
+            let message = format!("{}: {error}", self.passphrase_file.display());
+            faults.push(Fault::new("keys.passphrase_file", message));
+        }
+        faults
     }
 
     /// The keys in which `new` differs and which a running server does not take up: of the listeners, whatever is no bound
@@ -280,6 +331,28 @@ impl Config {
     }
 }
 
+/// Two listeners on one port: the second would not come up. Port 0 is another one each time.
+fn shared_addresses(section: &mut Section<'_>, listeners: &Listeners) {
+    let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
+    for (name, address) in [
+        ("issue", listeners.issue),
+        ("admin", listeners.admin),
+        ("public", listeners.public),
+        ("ops", listeners.ops),
+    ] {
+        let overlaps = |other: &SocketAddr| {
+            let any = other.ip().is_unspecified() || address.ip().is_unspecified();
+            other.port() == address.port() && (any || other.ip() == address.ip())
+        };
+        match taken.iter().find(|(_, other)| overlaps(other)) {
+            Some((other, _)) if address.port() != 0 => {
+                section.fault(name, format!("{address} is the address of {other}, too"));
+            }
+            _ => taken.push((name, address)),
+        }
+    }
+}
+
 fn server_names(server: &mut Section<'_>) -> Option<SubjectNames> {
     let mut names = SubjectNames::default();
     for name in server.list("names") {
@@ -303,7 +376,7 @@ fn server_names(server: &mut Section<'_>) -> Option<SubjectNames> {
 }
 
 fn store_url(store: &mut Section<'_>) -> Option<SecretString> {
-    let url = match (store.text("url"), store.optional::<PathBuf>("url_file")) {
+    let url = match (store.text("url"), store.path("url_file")) {
         (Some(url), None) => url,
         (None, Some(file)) => match std::fs::read_to_string(&file) {
             Ok(text) => text.trim_end().to_owned(),
@@ -312,7 +385,12 @@ fn store_url(store: &mut Section<'_>) -> Option<SecretString> {
                 return None;
             }
         },
-        _ => {
+        (Some(_), Some(_)) => {
+            let both = "url and url_file are both given: which one is meant?";
+            store.fault("url", both.to_owned());
+            return None;
+        }
+        (None, None) => {
             store.fault(
                 "url",
                 "one of url and url_file is needed (sqlite:///… or postgres://…)".to_owned(),
@@ -370,11 +448,16 @@ mod tests {
             names = []
             drain = "soon"
             [store]
+            watermark_file = 7
             [listeners]
             issue = "nowhere"
+            public = "0.0.0.0:8081"
             max_connections = 0
+            [limits]
+            queue_wait = "1h"
             [log]
             format = "xml"
+            filter = "=,="
         "#;
         let faults = Config::parse(text, &BTreeMap::new()).unwrap_err();
         let paths: Vec<&str> = faults.0.iter().map(Fault::path).collect();
@@ -386,7 +469,11 @@ mod tests {
             "keys.passphrase_file",
             "listeners.issue",
             "listeners.max_connections",
+            "listeners.ops",
+            "limits.queue_wait",
+            "store.watermark_file",
             "log.format",
+            "log.filter",
             "typo",
         ] {
             assert!(paths.contains(&path), "{path} is missing in {paths:?}");
@@ -410,6 +497,19 @@ mod tests {
         assert_eq!(config.listeners.issue.port(), 1);
         assert_eq!(config.limits.in_flight, 7);
         assert_eq!(config.names.dns.len(), 2);
+        let nested = BTreeMap::from([
+            (
+                "SIGNET__PUBLIC__URL".to_owned(),
+                "http://ca.example".to_owned(),
+            ),
+            (
+                "SIGNET__PUBLIC__URLS__WORKLOAD".to_owned(),
+                "issuer".to_owned(),
+            ),
+        ]);
+        let config = Config::parse(GOOD, &nested).unwrap();
+        let urls = config.status.urls_of(pki::profile::Profile::WORKLOAD);
+        assert!(urls.issuer && !urls.crl && !urls.ocsp, "{urls:?}");
         let wrong = BTreeMap::from([("SIGNET__ISSUE".to_owned(), String::new())]);
         assert!(Config::parse(GOOD, &wrong).is_err());
     }

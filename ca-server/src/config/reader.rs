@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -35,12 +36,31 @@ const PREFIX: &str = "SIGNET__";
 
 /// Every variable that begins with `SIGNET__`.
 pub(crate) fn environment() -> BTreeMap<String, String> {
-    std::env::vars()
-        .filter(|(name, _)| name.starts_with(PREFIX))
+    // Others' variables may be anything; one of ours that is no UTF-8 is a fault of its value, wherever it is read.
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            name.starts_with(PREFIX)
+                .then(|| (name, value.to_string_lossy().into_owned()))
+        })
         .collect()
 }
 
-/// Puts `SIGNET__SECTION__KEY` over `section.key`.
+/// What is wrong with the text, and where. The line itself may hold a password and is not repeated.
+pub(crate) fn syntax(text: &str, error: &toml::de::Error) -> Fault {
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    Fault::new(
+        &format!("line {line}, column {column}"),
+        error.message().to_owned(),
+    )
+}
+
+/// Puts `SIGNET__SECTION__KEY` over `section.key`, and `SIGNET__SECTION__TABLE__KEY` over `section.table.key`.
 pub(crate) fn merge_environment(
     table: &mut Table,
     environment: &BTreeMap<String, String>,
@@ -48,18 +68,23 @@ pub(crate) fn merge_environment(
     let mut faults = Vec::new();
     for (name, value) in environment {
         let key = name.trim_start_matches(PREFIX).to_ascii_lowercase();
-        let Some((section, key)) = key.split_once("__") else {
+        let Some((sections, key)) = key.rsplit_once("__") else {
             faults.push(Fault::new(name, "expected SIGNET__SECTION__KEY".to_owned()));
             continue;
         };
-        let section = table
-            .entry(section)
-            .or_insert_with(|| Value::Table(Table::new()));
+        let section = sections
+            .split("__")
+            .try_fold(&mut *table, |table, section| {
+                let section = table
+                    .entry(section)
+                    .or_insert_with(|| Value::Table(Table::new()));
+                section.as_table_mut()
+            });
         match section {
-            Value::Table(section) => {
+            Some(section) => {
                 section.insert(key.to_owned(), Value::String(value.clone()));
             }
-            _ => faults.push(Fault::new(name, "its section is not a table".to_owned())),
+            None => faults.push(Fault::new(name, "its section is not a table".to_owned())),
         }
     }
     faults
@@ -143,10 +168,29 @@ impl<'a> Section<'a> {
         self.optional(key)
     }
 
-    pub(crate) fn duration(&mut self, key: &str, default: Duration) -> Duration {
+    pub(crate) fn duration(&mut self, key: &str, default: Duration, most: Duration) -> Duration {
         let ttl = self.optional::<Ttl>(key);
-        ttl.and_then(|ttl| u64::try_from(ttl.seconds()).ok())
-            .map_or(default, Duration::from_secs)
+        let given = ttl.and_then(|ttl| u64::try_from(ttl.seconds()).ok());
+        let duration = given.map_or(default, Duration::from_secs);
+        if duration > most {
+            let most = most.as_secs();
+            self.fault(
+                key,
+                format!("at most {most}s, {}s is longer", duration.as_secs()),
+            );
+        }
+        duration
+    }
+
+    /// A file's path. A number is none, though it would do for a name.
+    pub(crate) fn path(&mut self, key: &str) -> Option<PathBuf> {
+        match self.table.remove(key)? {
+            Value::String(text) if !text.is_empty() => Some(text.into()),
+            _ => {
+                self.fault(key, "expected the path of a file".to_owned());
+                None
+            }
+        }
     }
 
     pub(crate) fn ttl(&mut self, key: &str, default: Ttl, least: Ttl, most: Ttl) -> Ttl {

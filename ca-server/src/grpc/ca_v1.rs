@@ -16,7 +16,7 @@ use proto::ca::v1::{
 use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
-use super::{MAX_MESSAGE_BYTES, call, evidence, remote, request_id, status};
+use super::{ConnectionInfo, MAX_MESSAGE_BYTES, call, evidence, remote, request_id, status};
 use crate::app::issue::{IssueRequest, IssuedCertificate};
 use crate::app::state::PublishedBundle;
 use crate::app::{App, Error, ErrorKind};
@@ -74,6 +74,11 @@ impl CertificateService for Service {
         let app = self.0.clone();
         let id = request_id(&app).map_err(|error| status::ours(&error, ""))?;
         let remote = remote(&request);
+        let closing = request
+            .extensions()
+            .get::<ConnectionInfo>()
+            .map(|connection| connection.closing.clone())
+            .unwrap_or_default();
         let trust_domain = request.into_inner().trust_domain;
         let work = async { bundle(&app, &trust_domain) };
         call(&app, "watch-bundle", status::ours, work, &id, remote).await?;
@@ -93,6 +98,8 @@ impl CertificateService for Service {
                 bundle: Some(message(&published)),
             }))
         });
+        // A watcher comes back by itself: a stream that stays would hold up a stop, and outlive every change of trust.
+        let bundles = futures_util::StreamExt::take_until(bundles, closing.cancelled_owned());
         Ok(Response::new(Box::pin(bundles)))
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -28,6 +29,9 @@ pub struct ConnectionInfo {
     pub remote: SocketAddr,
     /// The client certificate, when one of our authorities signed it.
     pub peer: Option<Arc<PeerCertificate>>,
+    /// Cancelled when the connection is to end: by its age, or because the server stops. What would never end by itself
+    /// ends then.
+    pub closing: CancellationToken,
 }
 
 /// The services of the `issue` listener.

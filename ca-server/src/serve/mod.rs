@@ -31,6 +31,9 @@ use crate::grpc::ConnectionInfo;
 use bounds::Bounds;
 use request::Reading;
 
+/// How long calls under way may take once their connection is to end: longer than any call's deadline.
+const LAST_CALLS: Duration = Duration::from_secs(15);
+
 /// A listener, bound.
 pub struct Listener {
     name: &'static str,
@@ -144,8 +147,7 @@ impl Listener {
         // Answers are small and written whole.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            let info = ConnectionInfo { remote, peer: None };
-            return self.serve(stream, info, stop).await;
+            return self.serve(stream, remote, None, stop).await;
         };
         let handshake = TlsAcceptor::from(tls.current()).accept(stream);
         match tokio::time::timeout(self.handshake_timeout, handshake).await {
@@ -156,8 +158,7 @@ impl Listener {
                     .peer_certificates()
                     .and_then(|chain| PeerCertificate::read(chain.first()?, &app.snapshot()))
                     .map(Arc::new);
-                self.serve(stream, ConnectionInfo { remote, peer }, stop)
-                    .await;
+                self.serve(stream, remote, peer, stop).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(listener = self.name, %remote, %error, "handshake failed");
@@ -169,9 +170,16 @@ impl Listener {
     async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        info: ConnectionInfo,
+        remote: SocketAddr,
+        peer: Option<Arc<PeerCertificate>>,
         stop: CancellationToken,
     ) {
+        let closing = CancellationToken::new();
+        let info = ConnectionInfo {
+            remote,
+            peer,
+            closing: closing.clone(),
+        };
         let (name, reading, router) = (self.name, self.reading.clone(), self.router.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (reading, router, info) = (reading.clone(), router.clone(), info.clone());
@@ -195,8 +203,13 @@ impl Listener {
         let ended = match ended {
             Some(ended) => ended,
             None => {
+                closing.cancel();
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                // Calls have their own deadlines; a peer that does not take the answer must not keep the connection.
+                match tokio::time::timeout(LAST_CALLS, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
             }
         };
         if let Err(error) = ended {

@@ -1,7 +1,7 @@
 //! The store: what outlives a restart. The only SQL of the program is in here.
 //!
 //! Two engines with one contract: Postgres for production, SQLite embedded. Each is written out plainly; the contract
-//! suite (`tests/tests/store_contract.rs`) runs every case on both. Times come from the caller, except where the
+//! suite (`tests/tests/store_contract/`) runs every case on both. Times come from the caller, except where the
 //! database's own clock is what is asked for: [`Store::clock`] and [`Store::try_lease`].
 //!
 //! A call either did what it says, durably, or did nothing, with one exception that no database spares us: a
