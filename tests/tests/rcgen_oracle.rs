@@ -1,9 +1,10 @@
-//! A second opinion in Rust: what rcgen writes we read with the same fields, what we write x509-cert reads with the
-//! same fields, and the same verifiers take chains of both.
+//! A second opinion in Rust: what rcgen writes we read with the same fields, what we write x509-cert and rcgen (as much as it
+//! reads) read with the same fields, and the same verifiers take chains of both.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use hsm::{Signer, SoftwareSigner};
 use pki::certificate::Certificate;
-use pki::csr::VerifiedCsr;
+use pki::csr::{VerifiedCsr, prepare_request};
 use pki::extension::{AltName, KeyUsage, Purpose, SubjectNames};
 use pki::key::KeyAlgorithm;
 use pki::name::{DistinguishedName, SpiffeId};
@@ -12,10 +13,11 @@ use pki::profile::Profile;
 use pki::time::{Timestamp, Ttl};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use tempfile::TempDir;
+use tests::fleet::Root;
 use tests::hierarchy::{self, Authority};
 use tests::judge::{Chain, Judge, Use};
 use x509_cert::der::{Decode, Encode};
@@ -284,6 +286,74 @@ fn theirs(algorithm: &'static rcgen::SignatureAlgorithm) -> Vec<Certificate> {
     [leaf_der.der(), middle_der.der(), root_der.der()]
         .map(|der| Certificate::parse(der).unwrap())
         .to_vec()
+}
+
+/// rcgen reads our intermediate, signs below it, and every verifier takes what comes of it: it found the name, the key
+/// identifier and the usages that stand there.
+#[test]
+fn an_authority_of_ours_is_read_by_rcgen_which_signs_below_it() {
+    let folder = TempDir::new().unwrap();
+    let now = hierarchy::now().unwrap();
+    let root = Root::default();
+    for (algorithm, _) in KEYS {
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let mut wanted = CertificateParams::default();
+        wanted
+            .distinguished_name
+            .push(DnType::CommonName, "Cluster 1");
+        let request = wanted.serialize_request(&pair).unwrap();
+        let signed = root.sign(request.pem().unwrap().as_bytes(), Ttl::days(365));
+        let above = Certificate::parse_pem(signed.as_bytes()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_der(&above[0].der().into(), &pair).unwrap();
+        assert_eq!(
+            issuer.key_usages(),
+            [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]
+        );
+        let mut asked = params("leaf");
+        asked.subject_alt_names = vec![SanType::URI(Ia5String::try_from(ID).unwrap())];
+        asked.use_authority_key_identifier_extension = true;
+        asked.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        asked.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = KeyPair::generate_for(algorithm).unwrap();
+        let leaf = asked.signed_by(&leaf, &issuer).unwrap();
+        let leaf = Certificate::parse(leaf.der()).unwrap();
+        assert_eq!(leaf.issuer(), above[0].subject());
+        assert_eq!(
+            leaf.extensions().authority_key_id,
+            above[0].extensions().subject_key_id
+        );
+        let chain = [vec![leaf], above].concat();
+        let chain = Chain::write(folder.path(), "below ours", &chain, now).unwrap();
+        for judge in judges() {
+            if judge.knows(Use::Server, None) {
+                let verdict = judge.verify(&chain, Use::Server, None).unwrap();
+                assert_eq!(verdict, Ok(()), "{judge:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_of_ours_is_read_by_rcgen() {
+    let (signer, _) = SoftwareSigner::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let name = DistinguishedName::new(Some("td.example"), "central cluster CA 1").unwrap();
+    let prepared = prepare_request(&name, signer.public_key());
+    let signature = signer.sign(prepared.to_be_signed()).unwrap();
+    let request = prepared.seal(&signature).unwrap();
+    let read = CertificateSigningRequestParams::from_der(&request.der().into()).unwrap();
+    let subject = &read.params.distinguished_name;
+    assert_eq!(
+        subject.get(&DnType::CommonName),
+        Some(&"central cluster CA 1".into())
+    );
+    assert_eq!(
+        subject.get(&DnType::OrganizationName),
+        Some(&"td.example".into())
+    );
+    assert_eq!(
+        read.public_key.subject_public_key_info(),
+        signer.public_key().spki()
+    );
 }
 
 /// The verifiers that are installed; those that every machine has stand first.
