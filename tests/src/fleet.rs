@@ -212,6 +212,14 @@ ops = "127.0.0.1:0"
         std::fs::write(&file, format!("{text}{more}")).unwrap();
     }
 
+    /// Changes what stands in the configuration.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let file = self.path("ca-server.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from:?} is not in:\n{text}");
+        std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+    }
+
     /// Puts a cluster's definition in force; `more` is TOML before its token issuer. Lifetimes go up to seven days unless
     /// it says otherwise.
     pub fn apply(&self, cluster: usize, more: &str) {

@@ -4,6 +4,7 @@ mod authority;
 mod cluster;
 mod crl;
 mod enrolment;
+mod keys;
 mod records;
 mod revocation;
 mod server;
@@ -20,8 +21,8 @@ use pki::crl::Reason;
 use pki::crypto;
 use secrecy::ExposeSecret;
 
+use crate::app::Context;
 use crate::app::status::watermark;
-use crate::app::{Context, keys};
 use crate::clock::{ClockGuard, SystemClock};
 use crate::config::Config;
 use crate::entropy::{self, SystemEntropy};
@@ -70,6 +71,9 @@ enum Command {
     /// Authorities: request, import, publish, activate.
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),
+    /// What the authorities' keys in the store are protected by.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Enrolment tokens, for what has no identity yet.
     #[command(subcommand)]
     Enrolment(enrolment::EnrolmentCommand),
@@ -189,6 +193,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Serve => server::serve(config?, &cli.config).await?,
         Command::Cluster(command) => cluster::run(command, &config?).await?,
         Command::Authority(command) => authority::run(command, &config?).await?,
+        Command::Keys(command) => keys::run(command, &config?).await?,
         Command::Enrolment(command) => enrolment::run(command, &config?).await?,
         Command::Records(command) => records::run(command, &config?).await?,
         Command::Revoke { which, reason } => {
@@ -221,7 +226,7 @@ pub async fn open(config: &Config) -> Result<Context> {
     let context = Context {
         clock: Arc::new(ClockGuard::new(Arc::new(SystemClock))),
         entropy: Arc::new(SystemEntropy::default()),
-        key_encryption_key: keys::unlock(&store, &config.passphrase_file).await?,
+        key_encryption_key: crate::app::keys::unlock(&store, &config.keys, system_now()).await?,
         settings: config.status.clone(),
         instance: crypto::hex(&entropy::draw::<8>(&SystemEntropy::default())?),
         store,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use pki::time::Ttl;
 use toml::{Table, Value};
 
+use super::keys::CREDENTIALS_DIRECTORY;
+
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -33,10 +35,11 @@ impl Fault {
 
 const PREFIX: &str = "SIGNET__";
 
-/// Every variable that begins with `SIGNET__`.
+/// Every variable that begins with `SIGNET__`, and where systemd put credentials.
 pub(crate) fn environment() -> BTreeMap<String, String> {
-    std::env::vars()
-        .filter(|(name, _)| name.starts_with(PREFIX))
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(PREFIX) || name == CREDENTIALS_DIRECTORY)
         .collect()
 }
 
@@ -46,7 +49,10 @@ pub(crate) fn merge_environment(
     environment: &BTreeMap<String, String>,
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (name, value) in environment {
+    for (name, value) in environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+    {
         let key = name.trim_start_matches(PREFIX).to_ascii_lowercase();
         let Some((section, key)) = key.split_once("__") else {
             faults.push(Fault::new(name, "expected SIGNET__SECTION__KEY".to_owned()));
@@ -98,6 +104,30 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reads each table of a list, `[[name]]`.
+    pub(crate) fn each(&mut self, name: &str, mut read: impl FnMut(&mut Section<'_>)) {
+        let tables = match self.table.remove(name) {
+            None => return,
+            Some(Value::Array(tables)) => tables,
+            Some(_) => return self.fault(name, "expected a list of tables".to_owned()),
+        };
+        for (index, table) in tables.into_iter().enumerate() {
+            let path = format!("{}[{index}]", self.path_of(name));
+            let Value::Table(table) = table else {
+                self.faults
+                    .push(Fault::new(&path, "expected a table".to_owned()));
+                continue;
+            };
+            let mut section = Section {
+                table,
+                path,
+                faults: self.faults,
+            };
+            read(&mut section);
+            section.finish();
+        }
+    }
+
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
@@ -141,6 +171,11 @@ impl<'a> Section<'a> {
             return None;
         }
         self.optional(key)
+    }
+
+    /// Whether it is set; no if nothing is said.
+    pub(crate) fn flag(&mut self, key: &str) -> bool {
+        self.optional(key).unwrap_or(false)
     }
 
     pub(crate) fn duration(&mut self, key: &str, default: Duration) -> Duration {

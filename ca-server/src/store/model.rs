@@ -2,18 +2,36 @@
 
 use std::fmt;
 
+use hsm::wrapping::{SALT_BYTES, WrappingKind};
 use pki::crypto::Digest;
 use pki::name::{AuthorityId, ClusterName, ProfileName, SpiffePattern, TrustDomain};
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
-/// How the installation's key-encryption key is derived and recognized.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The installation's key-encryption key, as it rests.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Installation {
-    /// The salt of its derivation.
-    pub kek_salt: [u8; 16],
-    /// A value that only this key makes: `hsm::KeyEncryptionKey::check_value`.
-    pub kek_check: Vec<u8>,
+    /// Where the key comes from that it is sealed under.
+    pub wrapping: WrappingKind,
+    /// The salt that the wrapping key is derived with.
+    pub salt: [u8; SALT_BYTES],
+    /// The key-encryption key, sealed.
+    pub sealed_key: Vec<u8>,
+    /// Since when it is sealed so.
+    pub changed_at: Timestamp,
+    /// Grows with each change; 1 on creation, whatever is given here.
+    pub version: i64,
+}
+
+impl fmt::Debug for Installation {
+    /// Without the sealed key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Installation")
+            .field("wrapping", &self.wrapping)
+            .field("changed_at", &self.changed_at)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A mesh cluster.

@@ -1,5 +1,6 @@
 //! Rows as the databases give them, and the way from there to the model. Both engines share it.
 
+use hsm::wrapping::WrappingKind;
 use pki::crypto::Digest;
 use pki::serial::Serial;
 use pki::time::Timestamp;
@@ -13,21 +14,28 @@ use super::model::{
 
 #[derive(FromRow)]
 pub(super) struct RawInstallation {
-    kek_salt: Vec<u8>,
-    kek_check: Vec<u8>,
+    wrapping: String,
+    salt: Vec<u8>,
+    sealed_key: Vec<u8>,
+    changed_at: i64,
+    version: i64,
 }
 
 impl TryFrom<RawInstallation> for Installation {
     type Error = StoreError;
 
     fn try_from(raw: RawInstallation) -> Result<Self, StoreError> {
-        let kek_salt = raw
-            .kek_salt
-            .try_into()
-            .map_err(|_| StoreError::corrupt("installation", "kek_salt"))?;
+        const TABLE: &str = "installation";
         Ok(Self {
-            kek_salt,
-            kek_check: raw.kek_check,
+            wrapping: WrappingKind::parse(&raw.wrapping)
+                .ok_or(StoreError::corrupt(TABLE, "wrapping"))?,
+            salt: raw
+                .salt
+                .try_into()
+                .map_err(|_| StoreError::corrupt(TABLE, "salt"))?,
+            sealed_key: raw.sealed_key,
+            changed_at: Timestamp::from_unix(raw.changed_at),
+            version: raw.version,
         })
     }
 }

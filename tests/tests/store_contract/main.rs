@@ -14,6 +14,7 @@ use ca_server::store::model::{
     RecordFilter,
 };
 use ca_server::store::{RecordError, Recorder, Store, StoreError, StoreUrl};
+use hsm::wrapping::WrappingKind;
 use pki::crypto::sha256;
 use pki::name::{AuthorityId, ClusterName, ProfileName, SpiffePattern, TrustDomain};
 use pki::serial::Serial;
@@ -46,7 +47,7 @@ macro_rules! contract {
 }
 
 contract!(
-    an_installation_is_made_once,
+    an_installation_is_made_once_and_sealed_anew_by_compare_and_set,
     clusters_change_by_compare_and_set,
     a_cluster_with_authorities_stays,
     authorities_keep_what_they_were_given,
@@ -231,19 +232,45 @@ fn is_conflict<T>(result: Result<T, StoreError>) -> bool {
 
 // === the cases
 
-async fn an_installation_is_made_once(store: Store) {
+async fn an_installation_is_made_once_and_sealed_anew_by_compare_and_set(store: Store) {
     assert_eq!(store.installation().await.unwrap(), None);
     let first = Installation {
-        kek_salt: [7; 16],
-        kek_check: vec![1, 2, 3],
+        wrapping: WrappingKind::Passphrase,
+        salt: [7; 16],
+        sealed_key: vec![1, 2, 3],
+        changed_at: NOW,
+        version: 1,
     };
-    store.create_installation(&first).await.unwrap();
     let second = Installation {
-        kek_salt: [8; 16],
-        ..first.clone()
+        wrapping: WrappingKind::Token,
+        salt: [8; 16],
+        sealed_key: vec![4],
+        changed_at: later(5),
+        version: 2,
     };
+    assert!(is_conflict(
+        store.rewrap_installation(&second, 1, "admin", "{}").await
+    ));
+    store.create_installation(&first).await.unwrap();
     assert!(is_conflict(store.create_installation(&second).await));
     assert_eq!(store.installation().await.unwrap(), Some(first));
+
+    store
+        .rewrap_installation(&second, 1, "admin", r#"{"x":1}"#)
+        .await
+        .unwrap();
+    assert!(is_conflict(
+        store.rewrap_installation(&second, 1, "late", "{}").await
+    ));
+    assert_eq!(store.installation().await.unwrap(), Some(second));
+    // Whoever came too late left no event.
+    let events = store.events(10).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (events[0].kind.as_str(), events[0].actor.as_str()),
+        ("keys.rekey", "admin")
+    );
+    assert_eq!(events[0].at, later(5));
 }
 
 async fn clusters_change_by_compare_and_set(store: Store) {

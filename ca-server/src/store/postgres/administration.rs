@@ -10,10 +10,11 @@ use crate::store::rows::{RawAuthority, RawCluster, RawInstallation, all, join_ch
 
 impl Postgres {
     pub(in crate::store) async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        let row: Option<RawInstallation> =
-            sqlx::query_as("SELECT kek_salt, kek_check FROM installation")
-                .fetch_optional(&self.reads)
-                .await?;
+        let row: Option<RawInstallation> = sqlx::query_as(
+            "SELECT wrapping, salt, sealed_key, changed_at, version FROM installation",
+        )
+        .fetch_optional(&self.reads)
+        .await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -21,12 +22,53 @@ impl Postgres {
         &self,
         installation: &Installation,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO installation (kek_salt, kek_check) VALUES ($1, $2)")
-            .bind(installation.kek_salt.as_slice())
-            .bind(&installation.kek_check)
-            .execute(&self.writes)
-            .await?;
+        sqlx::query(
+            "INSERT INTO installation (wrapping, salt, sealed_key, changed_at, version) \
+             VALUES ($1, $2, $3, $4, 1)",
+        )
+        .bind(installation.wrapping.as_str())
+        .bind(installation.salt.as_slice())
+        .bind(&installation.sealed_key)
+        .bind(installation.changed_at.unix())
+        .execute(&self.writes)
+        .await?;
         Ok(())
+    }
+
+    pub(in crate::store) async fn rewrap_installation(
+        &self,
+        installation: &Installation,
+        expected_version: i64,
+        actor: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        // Until the commit the old wrapping key opens, from then on the new one: never both, never neither.
+        let mut tx = self.begin().await?;
+        let updated = sqlx::query(
+            "UPDATE installation SET wrapping = $2, salt = $3, sealed_key = $4, changed_at = $5, \
+             version = version + 1 WHERE version = $1",
+        )
+        .bind(expected_version)
+        .bind(installation.wrapping.as_str())
+        .bind(installation.salt.as_slice())
+        .bind(&installation.sealed_key)
+        .bind(installation.changed_at.unix())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if updated == 0 {
+            return Err(StoreError::Conflict(
+                "the key-encryption key was put under another key in the meantime",
+            ));
+        }
+        sqlx::query("INSERT INTO event (at, actor, kind, detail) VALUES ($1, $2, $3, $4)")
+            .bind(installation.changed_at.unix())
+            .bind(actor)
+            .bind("keys.rekey")
+            .bind(detail)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     pub(in crate::store) async fn clusters(&self) -> Result<Vec<ClusterRow>, StoreError> {
