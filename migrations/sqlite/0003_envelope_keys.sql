@@ -11,3 +11,6 @@ CREATE TABLE installation (
     changed_at INTEGER NOT NULL,
     version    INTEGER NOT NULL
 ) STRICT;
+
+-- Of a key in a token: what the token said of it when the authority was requested.
+ALTER TABLE authority ADD COLUMN key_origin TEXT;

@@ -138,6 +138,8 @@ pub struct Fleet {
     pub root: Root,
     /// Its clusters; the first is the server's own.
     pub clusters: Vec<TestCluster>,
+    /// What its programs have in their environment.
+    environment: Vec<(String, String)>,
 }
 
 impl Fleet {
@@ -153,6 +155,19 @@ impl Fleet {
 
     /// The same on either, with more TOML for every cluster's definition.
     pub fn build(postgres: Option<&str>, clusters: &[&str], definition: &str) -> Self {
+        let fleet = Self::without_authorities(postgres, clusters, definition);
+        for cluster in &fleet.clusters {
+            fleet.add_authority(&cluster.name, Ttl::days(365));
+        }
+        fleet
+    }
+
+    /// The same, before there is any key.
+    pub fn without_authorities(
+        postgres: Option<&str>,
+        clusters: &[&str],
+        definition: &str,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let root = Root::default();
         let fleet = Self {
@@ -165,6 +180,7 @@ impl Fleet {
                 .collect(),
             directory,
             root,
+            environment: Vec::new(),
         };
         fleet.write_config(postgres);
         if postgres.is_some() {
@@ -172,7 +188,6 @@ impl Fleet {
         }
         for i in 0..fleet.clusters.len() {
             fleet.apply(i, definition);
-            fleet.add_authority(&fleet.clusters[i].name, Ttl::days(365));
         }
         fleet
     }
@@ -203,6 +218,11 @@ ops = "127.0.0.1:0"
             passphrase = self.path("passphrase").display(),
         );
         std::fs::write(self.path("ca-server.toml"), config).unwrap();
+    }
+
+    /// Adds to the environment of its programs.
+    pub fn set_environment(&mut self, variable: (String, String)) {
+        self.environment.push(variable);
     }
 
     /// Adds to the configuration.
@@ -287,7 +307,8 @@ ops = "127.0.0.1:0"
         command
             .arg("--config")
             .arg(self.path("ca-server.toml"))
-            .args(arguments);
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

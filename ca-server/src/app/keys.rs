@@ -10,6 +10,7 @@ use hsm::wrapping::{self, SALT_BYTES, WrappingKey, WrappingKind};
 use pki::time::Timestamp;
 use zeroize::Zeroizing;
 
+use super::tokens::Tokens;
 use super::{Error, ErrorKind};
 use crate::config::{KeySettings, WrappingSource};
 use crate::store::Store;
@@ -25,13 +26,14 @@ const FILE_MAX_BYTES: u64 = 4096;
 pub async fn unlock(
     store: &Store,
     settings: &KeySettings,
+    tokens: &Tokens,
     now: Timestamp,
 ) -> Result<Arc<KeyEncryptionKey>, Error> {
     if let Some(installation) = store.installation().await? {
-        return Ok(Arc::new(open(&installation, settings).await?));
+        return Ok(Arc::new(open(&installation, settings, tokens).await?));
     }
     let key = KeyEncryptionKey::generate().map_err(Error::internal)?;
-    let installation = seal(&key, &settings.wrapping, settings, now).await?;
+    let installation = seal(&key, &settings.wrapping, settings, tokens, now).await?;
     store.create_installation(&installation).await?;
     Ok(Arc::new(key))
 }
@@ -46,15 +48,16 @@ pub async fn unlock(
 pub async fn rekey(
     store: &Store,
     settings: &KeySettings,
+    tokens: &Tokens,
     new: &WrappingSource,
     now: Timestamp,
     actor: &str,
 ) -> Result<Installation, Error> {
     let before = installation(store).await?;
-    let key = open(&before, settings).await?;
-    let after = seal(&key, new, settings, now).await?;
+    let key = open(&before, settings, tokens).await?;
+    let after = seal(&key, new, settings, tokens, now).await?;
     // What is about to be relied on is tried first, from its source: a token may have given something else.
-    let tried = wrapping_key(new, &after.salt, settings).await?;
+    let tried = wrapping_key(new, &after.salt, settings, tokens, false).await?;
     tried.open(&after.sealed_key).map_err(Error::internal)?;
     let detail = serde_json::json!({
         "from": before.wrapping.as_str(),
@@ -83,6 +86,7 @@ pub async fn installation(store: &Store) -> Result<Installation, Error> {
 async fn open(
     installation: &Installation,
     settings: &KeySettings,
+    tokens: &Tokens,
 ) -> Result<KeyEncryptionKey, Error> {
     let (source, since) = (&settings.wrapping, installation.changed_at);
     if source.kind() != installation.wrapping {
@@ -92,7 +96,7 @@ async fn open(
             name(source.kind())
         )));
     }
-    let wrapping = wrapping_key(source, &installation.salt, settings).await?;
+    let wrapping = wrapping_key(source, &installation.salt, settings, tokens, false).await?;
     wrapping.open(&installation.sealed_key).map_err(|error| {
         refuse(format!(
             "keys.{} does not open the installation's keys: they rest under another {} since {since}",
@@ -107,10 +111,11 @@ async fn seal(
     key: &KeyEncryptionKey,
     source: &WrappingSource,
     settings: &KeySettings,
+    tokens: &Tokens,
     now: Timestamp,
 ) -> Result<Installation, Error> {
     let salt = wrapping::new_salt().map_err(Error::internal)?;
-    let wrapping = wrapping_key(source, &salt, settings).await?;
+    let wrapping = wrapping_key(source, &salt, settings, tokens, true).await?;
     Ok(Installation {
         wrapping: wrapping.kind(),
         salt,
@@ -120,10 +125,13 @@ async fn seal(
     })
 }
 
+/// With `make`, a secret that a token does not have yet is made there.
 async fn wrapping_key(
     source: &WrappingSource,
     salt: &[u8; SALT_BYTES],
     settings: &KeySettings,
+    tokens: &Tokens,
+    make: bool,
 ) -> Result<WrappingKey, Error> {
     let file = match source {
         WrappingSource::Passphrase(file) => {
@@ -131,7 +139,11 @@ async fn wrapping_key(
             file.clone()
         }
         WrappingSource::Credential(name) => credential(name.as_str(), settings)?,
-        WrappingSource::Token(_) => return Err(refuse("no tokens yet".to_owned())),
+        WrappingSource::Token(uri) => {
+            let message = wrapping::token_message(salt);
+            let mac = tokens.of(uri)?.hmac(uri, message, make).await?;
+            return WrappingKey::from_token(mac).map_err(Error::internal);
+        }
     };
     let (kind, salt) = (source.kind(), *salt);
     // scrypt takes a good third of a second and 128 MiB: off the runtime's workers.

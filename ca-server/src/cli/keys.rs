@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use pki::name::KeyUri;
 
 use crate::app::keys;
+use crate::app::tokens::Tokens;
 use crate::config::{Config, CredentialName, WrappingSource};
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +47,7 @@ impl New {
 }
 
 pub(super) async fn run(command: KeysCommand, config: &Config) -> Result<()> {
+    super::lock_memory(config)?;
     let store = super::open_store(config).await?;
     match command {
         KeysCommand::Show => {
@@ -60,7 +62,8 @@ pub(super) async fn run(command: KeysCommand, config: &Config) -> Result<()> {
                 return Ok(());
             };
             let (now, actor) = (super::system_now(), super::actor());
-            keys::rekey(&store, &config.keys, &new, now, &actor).await?;
+            let tokens = Tokens::new(&config.tokens, config.keys.require_confined);
+            keys::rekey(&store, &config.keys, &tokens, &new, now, &actor).await?;
             println!("the installation's keys rest under: {new}");
             println!("put it into [keys] of every server's configuration before its next start");
         }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use hsm::pkcs11::KeyOrigin;
 use hsm::wrapping::{SALT_BYTES, WrappingKind};
 use pki::crypto::Digest;
-use pki::name::{AuthorityId, ClusterName, ProfileName, SpiffePattern, TrustDomain};
+use pki::name::{AuthorityId, ClusterName, KeyUri, ProfileName, SpiffePattern, TrustDomain};
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
@@ -121,8 +122,10 @@ pub struct AuthorityRow {
     pub spki: Vec<u8>,
     /// Its key under the installation's key-encryption key, unless a token holds it.
     pub sealed_key: Option<Vec<u8>>,
-    /// Where a token holds its key: a PKCS#11 URI.
-    pub key_uri: Option<String>,
+    /// Where a token holds its key.
+    pub key_uri: Option<KeyUri>,
+    /// What the token said of the key when the authority was requested.
+    pub key_origin: Option<KeyOrigin>,
     /// DER of its certificate request.
     pub request: Vec<u8>,
     /// DER of its certificate, of each authority above it, and last of the root; empty before import.
@@ -148,6 +151,18 @@ pub struct CrlShape {
     pub shards: u16,
     /// Whether a delta goes with it.
     pub delta: bool,
+}
+
+impl AuthorityRow {
+    /// Where its key is and where it came from, for people.
+    #[must_use]
+    pub fn key_place(&self) -> String {
+        match (&self.key_uri, &self.key_origin) {
+            (Some(uri), Some(origin)) => format!("{uri}: {origin}"),
+            (Some(uri), None) => uri.to_string(),
+            (None, _) => "in the store, sealed".to_owned(),
+        }
+    }
 }
 
 impl fmt::Debug for AuthorityRow {

@@ -26,8 +26,16 @@ pub(super) async fn watch(app: Arc<App>, token: Arc<NamedToken>, stop: Cancellat
         changes.borrow_and_update();
         let round = async {
             let well = try_out(&app, &token, &mut known).await;
-            pause = if well { RETRY } else { (pause * 2).min(RETRY_MAX) };
-            let wait = if well { token.settings().canary } else { pause / 2 };
+            pause = if well {
+                RETRY
+            } else {
+                (pause * 2).min(RETRY_MAX)
+            };
+            let wait = if well {
+                token.settings().canary
+            } else {
+                pause / 2
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = token.wanted() => {}
@@ -42,11 +50,7 @@ pub(super) async fn watch(app: Arc<App>, token: Arc<NamedToken>, stop: Cancellat
 }
 
 /// Whether everything was well. `known` holds, of each key, whether it was.
-async fn try_out(
-    app: &App,
-    token: &NamedToken,
-    known: &mut BTreeMap<AuthorityId, bool>,
-) -> bool {
+async fn try_out(app: &App, token: &NamedToken, known: &mut BTreeMap<AuthorityId, bool>) -> bool {
     let keys = keys_in(app, token);
     known.retain(|id, _| {
         let stays = keys.iter().any(|key| key.authority() == id);
@@ -60,7 +64,8 @@ async fn try_out(
         let id = key.authority();
         let result = key.try_out().await;
         let now = app.context().clock.untrusted_now();
-        app.metrics().canary(id, token.label(), result.is_ok().then_some(now));
+        app.metrics()
+            .canary(id, token.label(), result.is_ok().then_some(now));
         let before = known.insert(id.clone(), result.is_ok());
         match (&result, before) {
             (Ok(()), None) => {
@@ -85,11 +90,12 @@ async fn try_out(
 
 fn keys_in(app: &App, token: &NamedToken) -> Vec<Arc<TokenKey>> {
     let snapshot = app.snapshot();
-    let keys = snapshot.authorities.iter().filter_map(|authority| {
-        match &authority.key {
+    let keys = snapshot
+        .authorities
+        .iter()
+        .filter_map(|authority| match &authority.key {
             Some(Key::Token(key)) if key.token().label() == token.label() => Some(key.clone()),
             _ => None,
-        }
-    });
+        });
     keys.collect()
 }

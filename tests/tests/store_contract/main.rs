@@ -14,9 +14,10 @@ use ca_server::store::model::{
     RecordFilter,
 };
 use ca_server::store::{RecordError, Recorder, Store, StoreError, StoreUrl};
+use hsm::pkcs11::KeyOrigin;
 use hsm::wrapping::WrappingKind;
 use pki::crypto::sha256;
-use pki::name::{AuthorityId, ClusterName, ProfileName, SpiffePattern, TrustDomain};
+use pki::name::{AuthorityId, ClusterName, KeyUri, ProfileName, SpiffePattern, TrustDomain};
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 use tests::postgres::Postgres;
@@ -142,7 +143,14 @@ fn authority(cluster: &str, generation: u32) -> AuthorityRow {
         generation,
         state: AuthorityState::Requested,
         sealed_key: Some(vec![0, 1, 0xff]),
-        key_uri: None,
+        key_uri: Some(KeyUri::parse("pkcs11:token=x;object=y").unwrap()),
+        key_origin: Some(KeyOrigin {
+            local: true,
+            sensitive: true,
+            always_sensitive: false,
+            extractable: true,
+            never_extractable: false,
+        }),
         request: vec![0x30, 0],
         chain: Vec::new(),
         not_after: None,
@@ -322,7 +330,6 @@ async fn authorities_keep_what_they_were_given(store: Store) {
     row.not_after = Some(later(9));
     row.activate_at = Some(later(5));
     row.sealed_key = None;
-    row.key_uri = Some("pkcs11:token=x".to_owned());
     row.version = store.update_authority(&row, 1).await.unwrap();
     assert_eq!(row.version, 2);
     assert!(is_conflict(store.update_authority(&row, 1).await));
