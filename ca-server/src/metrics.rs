@@ -43,6 +43,20 @@ struct PublicationLabels {
     result: &'static str,
 }
 
+/// A label of the configuration and an authority's id: of each as many as an operator made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenKeyLabels {
+    authority: String,
+    token: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CanaryLabels {
+    authority: String,
+    token: String,
+    result: &'static str,
+}
+
 /// The counters and gauges of a running server.
 #[derive(Debug)]
 pub struct Metrics {
@@ -61,6 +75,9 @@ pub struct Metrics {
     crl_publications: Family<PublicationLabels, Counter>,
     crl_set_complete: Gauge,
     ocsp_responses: Family<OcspLabels, Counter>,
+    canaries: Family<CanaryLabels, Counter>,
+    canary_up: Family<TokenKeyLabels, Gauge>,
+    canary_last_success: Family<TokenKeyLabels, Gauge>,
     success_compat: Counter<u64, AtomicU64>,
     csr_compat: Counter<u64, AtomicU64>,
     authn_failure_compat: Counter<u64, AtomicU64>,
@@ -92,6 +109,9 @@ impl Metrics {
             crl_publications: Family::default(),
             crl_set_complete: Gauge::default(),
             ocsp_responses: Family::default(),
+            canaries: Family::default(),
+            canary_up: Family::default(),
+            canary_last_success: Family::default(),
             success_compat: Counter::default(),
             csr_compat: Counter::default(),
             authn_failure_compat: Counter::default(),
@@ -171,6 +191,21 @@ impl Metrics {
             "OCSP requests answered",
             self.ocsp_responses.clone(),
         );
+        r.register(
+            "signet_token_canary_signatures",
+            "Signatures that a key in a token was asked for to see that it works",
+            self.canaries.clone(),
+        );
+        r.register(
+            "signet_token_canary_up",
+            "1 while a key in a token signs its canaries",
+            self.canary_up.clone(),
+        );
+        r.register(
+            "signet_token_canary_last_success_timestamp_seconds",
+            "When a key in a token last signed its canary; time() less this is the age",
+            self.canary_last_success.clone(),
+        );
         // istiod's names, so that its dashboards and alerts keep working.
         r.register(
             "citadel_server_success_cert_issuance_count",
@@ -247,6 +282,47 @@ impl Metrics {
             result: if done { "published" } else { "failed" },
         };
         self.crl_publications.get_or_create(&labels).inc();
+    }
+
+    /// A key in a token was tried out, with success at this time or without.
+    pub(crate) fn canary(
+        &self,
+        authority: &pki::name::AuthorityId,
+        token: &str,
+        success: Option<pki::time::Timestamp>,
+    ) {
+        let key = TokenKeyLabels {
+            authority: authority.to_string(),
+            token: token.to_owned(),
+        };
+        let labels = CanaryLabels {
+            authority: key.authority.clone(),
+            token: key.token.clone(),
+            result: if success.is_some() {
+                "success"
+            } else {
+                "failure"
+            },
+        };
+        self.canaries.get_or_create(&labels).inc();
+        self.canary_up
+            .get_or_create(&key)
+            .set(success.is_some().into());
+        // Made at the first try, so that one that never succeeded has an age too.
+        let last = self.canary_last_success.get_or_create(&key);
+        if let Some(now) = success {
+            last.set(now.unix());
+        }
+    }
+
+    /// A key in a token is not of use any more.
+    pub(crate) fn forget_canary(&self, authority: &pki::name::AuthorityId, token: &str) {
+        let key = TokenKeyLabels {
+            authority: authority.to_string(),
+            token: token.to_owned(),
+        };
+        self.canary_up.remove(&key);
+        self.canary_last_success.remove(&key);
     }
 
     pub(crate) fn set_crls(

@@ -2,6 +2,7 @@
 //! next turn tries again.
 
 mod serving;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub fn start(app: &Arc<App>, tracker: &TaskTracker, stop: &CancellationToken) {
         Box::pin(async move { reconcile(&app).await })
     });
     tracker.spawn(tell_status(app.clone(), stop.clone()));
+    for token in app.context().tokens.iter() {
+        tracker.spawn(tokens::watch(app.clone(), token.clone(), stop.clone()));
+    }
     spawn("hot-answers", HOT_ANSWERS_EVERY, |app| {
         Box::pin(async move { app.refresh_hot_answers().await })
     });

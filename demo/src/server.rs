@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use ca_server::app::authority::{self, NewKey};
 use ca_server::app::cluster::{self, ClusterDefinition};
-use ca_server::app::{Context, authority, status};
+use ca_server::app::{Context, status};
 use ca_server::config::{Config, Listeners};
 use ca_server::store::model::{AuthorityRow, AuthorityState, CrlShape};
 use pki::key::KeyAlgorithm;
@@ -174,7 +175,7 @@ async fn add_authority(
             authority::request(
                 context,
                 cluster,
-                KeyAlgorithm::EcdsaP256,
+                &NewKey::InStore(KeyAlgorithm::EcdsaP256),
                 CrlShape::default(),
                 ACTOR,
             )

@@ -1,5 +1,7 @@
 //! Keys in this process's memory.
 
+use std::hint::black_box;
+
 use pki::artefact::{Signature, ToBeSigned};
 use pki::key::{KeyAlgorithm, KeyError, PublicKey};
 use ring::rand::SystemRandom;
@@ -9,11 +11,13 @@ use ring::signature::{
 };
 use zeroize::Zeroizing;
 
+use crate::memory::scrubbed;
 use crate::signer::{SignError, Signer};
 
-/// An ECDSA key in memory: P-256 or P-384.
+/// An ECDSA key in memory: P-256 or P-384. Nothing of it is left there when this is dropped.
 pub struct SoftwareSigner {
-    pair: EcdsaKeyPair,
+    /// On the heap: who moves a signer leaves no copy of the key on a stack.
+    pair: Box<EcdsaKeyPair>,
     public_key: PublicKey,
     random: SystemRandom,
 }
@@ -24,10 +28,12 @@ impl SoftwareSigner {
     /// # Errors
     /// When `algorithm` is not P-256 or P-384, or the system gives no randomness.
     pub fn generate(algorithm: KeyAlgorithm) -> Result<(Self, Zeroizing<Vec<u8>>), KeyLoadError> {
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(signing_algorithm(algorithm)?, &random)
-            .map_err(|_| KeyLoadError::NoRandomness)?;
-        let pkcs8 = Zeroizing::new(document.as_ref().to_vec());
+        let signing = signing_algorithm(algorithm)?;
+        let pkcs8 = scrubbed(|| {
+            EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new())
+                .map(|document| Zeroizing::new(document.as_ref().to_vec()))
+        })
+        .map_err(|_| KeyLoadError::NoRandomness)?;
         Ok((Self::from_pkcs8(&pkcs8)?, pkcs8))
     }
 
@@ -39,7 +45,8 @@ impl SoftwareSigner {
         let random = SystemRandom::new();
         for algorithm in [KeyAlgorithm::EcdsaP256, KeyAlgorithm::EcdsaP384] {
             let signing = signing_algorithm(algorithm)?;
-            if let Ok(pair) = EcdsaKeyPair::from_pkcs8(signing, pkcs8, &random) {
+            let pair = scrubbed(|| EcdsaKeyPair::from_pkcs8(signing, pkcs8, &random).map(Box::new));
+            if let Ok(pair) = pair {
                 let public_key = PublicKey::from_raw(algorithm, pair.public_key().as_ref())?;
                 return Ok(Self {
                     pair,
@@ -59,6 +66,28 @@ fn signing_algorithm(
         KeyAlgorithm::EcdsaP256 => Ok(&ECDSA_P256_SHA256_ASN1_SIGNING),
         KeyAlgorithm::EcdsaP384 => Ok(&ECDSA_P384_SHA384_ASN1_SIGNING),
         KeyAlgorithm::Ed25519 | KeyAlgorithm::Rsa { .. } => Err(KeyLoadError::NotEcdsa),
+    }
+}
+
+impl Drop for SoftwareSigner {
+    /// ring wipes no key, and a safe program cannot: another key, which signs nothing, is put in its place. Should the
+    /// system give no randomness for it, the old one stays until its memory is used again.
+    fn drop(&mut self) {
+        let Ok(signing) = signing_algorithm(self.public_key.algorithm()) else {
+            return;
+        };
+        scrubbed(|| {
+            let other = EcdsaKeyPair::generate_pkcs8(signing, &self.random)
+                .ok()
+                .and_then(|other| {
+                    EcdsaKeyPair::from_pkcs8(signing, other.as_ref(), &self.random).ok()
+                });
+            if let Some(other) = other {
+                *self.pair = other;
+                // Without it the assignment, to memory that is freed next, would not be made.
+                black_box(&self.pair);
+            }
+        });
     }
 }
 

@@ -156,6 +156,8 @@ pub struct Fleet {
     pub root: Root,
     /// Its clusters; the first is the server's own.
     pub clusters: Vec<TestCluster>,
+    /// What its programs have in their environment.
+    environment: Vec<(String, String)>,
 }
 
 impl Fleet {
@@ -171,6 +173,19 @@ impl Fleet {
 
     /// The same on either, with more TOML for every cluster's definition.
     pub fn build(postgres: Option<&str>, clusters: &[&str], definition: &str) -> Self {
+        let fleet = Self::without_authorities(postgres, clusters, definition);
+        for cluster in &fleet.clusters {
+            fleet.add_authority(&cluster.name, Ttl::days(365));
+        }
+        fleet
+    }
+
+    /// The same, before there is any key.
+    pub fn without_authorities(
+        postgres: Option<&str>,
+        clusters: &[&str],
+        definition: &str,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let root = Root::default();
         let fleet = Self {
@@ -183,6 +198,7 @@ impl Fleet {
                 .collect(),
             directory,
             root,
+            environment: Vec::new(),
         };
         fleet.write_config(postgres);
         if postgres.is_some() {
@@ -190,7 +206,6 @@ impl Fleet {
         }
         for i in 0..fleet.clusters.len() {
             fleet.apply(i, definition);
-            fleet.add_authority(&fleet.clusters[i].name, Ttl::days(365));
         }
         fleet
     }
@@ -223,11 +238,24 @@ ops = "127.0.0.1:0"
         std::fs::write(self.path("ca-server.toml"), config).unwrap();
     }
 
+    /// Adds to the environment of its programs.
+    pub fn set_environment(&mut self, variable: (String, String)) {
+        self.environment.push(variable);
+    }
+
     /// Adds to the configuration.
     pub fn configure(&self, more: &str) {
         let file = self.path("ca-server.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, format!("{text}{more}")).unwrap();
+    }
+
+    /// Changes what stands in the configuration.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let file = self.path("ca-server.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from:?} is not in:\n{text}");
+        std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
     }
 
     /// Puts a cluster's definition in force; `more` is TOML before its token issuer. Lifetimes go up to seven days unless
@@ -297,7 +325,8 @@ ops = "127.0.0.1:0"
         command
             .arg("--config")
             .arg(self.path("ca-server.toml"))
-            .args(arguments);
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

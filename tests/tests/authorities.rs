@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use ca_server::app::{Context, ErrorKind, authority};
+use ca_server::app::authority::{self, NewKey};
+use ca_server::app::{Context, ErrorKind};
 use ca_server::clock::{ClockGuard, ManualClock};
 use ca_server::config::Config;
 use ca_server::store::model::{AuthorityState, CrlShape};
@@ -45,7 +46,7 @@ impl World {
         let row = authority::request(
             &self.context,
             &self.cluster,
-            KeyAlgorithm::EcdsaP256,
+            &NewKey::InStore(KeyAlgorithm::EcdsaP256),
             CrlShape::default(),
             ACTOR,
         );
@@ -185,7 +186,7 @@ async fn there_are_two_slots_and_no_third() {
     let third = authority::request(
         &world.context,
         &world.cluster,
-        KeyAlgorithm::EcdsaP256,
+        &NewKey::InStore(KeyAlgorithm::EcdsaP256),
         CrlShape::default(),
         ACTOR,
     );

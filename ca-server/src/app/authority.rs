@@ -1,19 +1,19 @@
 //! Authorities: request → carry → import → published → active → retiring → retired. Two slots a cluster: one that signs,
 //! and the next, which everyone trusts before it signs.
 
-use std::sync::Arc;
-
+use hsm::pkcs11::KeyOrigin;
 use hsm::{Signer, SoftwareSigner};
 use pki::certificate::{Certificate, Issuer};
 use pki::csr::prepare_request;
 use pki::key::{KeyAlgorithm, PublicKey};
-use pki::name::{AuthorityId, ClusterName, DistinguishedName};
+use pki::name::{AuthorityId, ClusterName, DistinguishedName, KeyUri};
 use pki::profile::Profile;
 use pki::rotation::{self, Life};
 use pki::time::{Timestamp, Ttl};
 
 use super::cluster::{self, ClusterDefinition, Role};
-use super::{Context, Error, ErrorKind, signing, status};
+use super::signing::{self, Key};
+use super::{Context, Error, ErrorKind, status, tokens};
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 
 /// For how long a replica may not have heard that another authority signs now.
@@ -61,14 +61,37 @@ fn check_shape(context: &Context, shape: CrlShape) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Malformed, "crl-shape", fault))
 }
 
+/// Where an authority's key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewKey {
+    /// It is made here, and rests in the store.
+    InStore(KeyAlgorithm),
+    /// It is made in the token of this label, labelled as its authority.
+    InToken(String, KeyAlgorithm),
+    /// It is in a token already.
+    Existing(KeyUri),
+}
+
+/// A key that was made or found, and what the store keeps of it.
+struct KeyOfRequest {
+    key: Key,
+    public_key: PublicKey,
+    sealed: Option<Vec<u8>>,
+    in_token: Option<(KeyUri, KeyOrigin)>,
+}
+
 /// Makes the key of a cluster's next authority, and the request that is carried to whoever signs it.
 ///
+/// If we crash after the key was made in a token and before the request is in the store, the key is left there without a
+/// use, and the next request says so: it is not taken up by itself, because another installation may have made it.
+///
 /// # Errors
-/// When there is no such cluster, its next slot is taken, or the store is away.
+/// When there is no such cluster, its next slot is taken, the key's token is away or has such a key, the key has to be
+/// confined to a token and is not, or the store is away.
 pub async fn request(
     context: &Context,
     cluster: &ClusterName,
-    algorithm: KeyAlgorithm,
+    new_key: &NewKey,
     crl_shape: CrlShape,
     actor: &str,
 ) -> Result<AuthorityRow, Error> {
@@ -114,24 +137,22 @@ pub async fn request(
         }),
     )
     .map_err(|error| Error::malformed("subject", error))?;
-    let (signer, pkcs8) = SoftwareSigner::generate(algorithm).map_err(Error::internal)?;
-    let sealed = context
-        .key_encryption_key
-        .seal(&id, signer.public_key(), &pkcs8)
-        .map_err(Error::internal)?;
-    let public_key = signer.public_key().clone();
-    let prepared = prepare_request(&subject, &public_key);
-    let signer: Arc<dyn Signer> = Arc::new(signer);
-    let request = signing::seal(prepared, &signer).await?;
+    let made = make_key(context, &id, new_key).await?;
+    let request = made
+        .key
+        .seal(prepare_request(&subject, &made.public_key))
+        .await?;
+    let (key_uri, key_origin) = made.in_token.unzip();
     let row = AuthorityRow {
         id,
         cluster: cluster.clone(),
         generation,
         state: AuthorityState::Requested,
         subject: subject.common_name().to_owned(),
-        spki: public_key.spki().to_vec(),
-        sealed_key: Some(sealed),
-        key_uri: None,
+        spki: made.public_key.spki().to_vec(),
+        sealed_key: made.sealed,
+        key_uri,
+        key_origin,
         request: request.der().to_vec(),
         chain: Vec::new(),
         not_after: None,
@@ -171,6 +192,50 @@ pub async fn abandon(
     context.store.update_authority(&row, row.version).await?;
     event(context, actor, "authority.abandon", &row).await?;
     find(context, id).await
+}
+
+async fn make_key(
+    context: &Context,
+    id: &AuthorityId,
+    new_key: &NewKey,
+) -> Result<KeyOfRequest, Error> {
+    let signer = match new_key {
+        NewKey::InStore(algorithm) => {
+            if context.tokens.require_confined() {
+                return Err(signing::not_confined("the key would be in the store"));
+            }
+            let (signer, pkcs8) = SoftwareSigner::generate(*algorithm).map_err(Error::internal)?;
+            let sealed = context
+                .key_encryption_key
+                .seal(id, signer.public_key(), &pkcs8)
+                .map_err(Error::internal)?;
+            return Ok(KeyOfRequest {
+                public_key: signer.public_key().clone(),
+                key: Key::in_memory(signer),
+                sealed: Some(sealed),
+                in_token: None,
+            });
+        }
+        NewKey::InToken(label, algorithm) => {
+            let token = context.tokens.labelled(label)?;
+            token.generate(id.as_str(), *algorithm).await?
+        }
+        NewKey::Existing(uri) => context.tokens.of(uri)?.find(uri).await?,
+    };
+    let (uri, origin) = (signer.uri(), signer.origin());
+    if context.tokens.require_confined() {
+        tokens::check_confined(uri, origin)?;
+    }
+    let public_key = signer.public_key().clone();
+    let key = context.tokens.key(id, uri, public_key.clone());
+    let key = Key::Token(key.ok_or_else(|| Error::internal("the key's token is not named"))?);
+    key.make_ready().await?;
+    Ok(KeyOfRequest {
+        key,
+        public_key,
+        sealed: None,
+        in_token: Some((uri.clone(), origin)),
+    })
 }
 
 /// A name of at most 64 characters (RFC 5280 appendix A.1).
@@ -356,9 +421,14 @@ pub async fn publish(
             ),
         ));
     }
-    let (issuer, signer) = open(context, &row)?;
     if context.store.crl(id).await?.is_none() {
-        let crl = status::first_crl(context, &issuer, &signer).await?;
+        let issuer = Issuer::from_chain(&parse_chain(&row)?).map_err(Error::internal)?;
+        let key = Key::of(context, &row)?.ok_or_else(|| {
+            let text = format!("the token that holds the key of {id} is not in this configuration");
+            Error::new(ErrorKind::Conflict, "no-key", text)
+        })?;
+        key.make_ready().await?;
+        let crl = status::first_crl(context, &issuer, &key).await?;
         context.store.put_crl(id, &crl, None).await?;
     }
     row.state = AuthorityState::Published;
@@ -367,20 +437,11 @@ pub async fn publish(
     find(context, id).await
 }
 
-fn open(context: &Context, row: &AuthorityRow) -> Result<(Issuer, Arc<dyn Signer>), Error> {
-    let chain: Result<Vec<_>, _> = row
-        .chain
+fn parse_chain(row: &AuthorityRow) -> Result<Vec<Certificate>, Error> {
+    row.chain
         .iter()
-        .map(|der| Certificate::parse(der))
-        .collect();
-    let issuer = Issuer::from_chain(&chain.map_err(Error::internal)?).map_err(Error::internal)?;
-    let public_key = PublicKey::from_spki(&row.spki).map_err(Error::internal)?;
-    let sealed = row.sealed_key.as_deref().unwrap_or_default();
-    let signer = context
-        .key_encryption_key
-        .open(&row.id, &public_key, sealed)
-        .map_err(Error::internal)?;
-    Ok((issuer, Arc::new(signer)))
+        .map(|der| Certificate::parse(der).map_err(Error::internal))
+        .collect()
 }
 
 /// Makes a published authority the one that signs; the one before it retires.
@@ -423,12 +484,7 @@ async fn longest_leaf(context: &Context, cluster: &ClusterName) -> Result<Ttl, E
 }
 
 fn life(row: &AuthorityRow) -> Result<Life, Error> {
-    let chain: Result<Vec<_>, _> = row
-        .chain
-        .iter()
-        .map(|der| Certificate::parse(der))
-        .collect();
-    let issuer = Issuer::from_chain(&chain.map_err(Error::internal)?).map_err(Error::internal)?;
+    let issuer = Issuer::from_chain(&parse_chain(row)?).map_err(Error::internal)?;
     Ok(Life {
         not_before: issuer.not_before(),
         not_after: issuer.not_after(),
@@ -529,8 +585,9 @@ async fn event(
     kind: &str,
     row: &AuthorityRow,
 ) -> Result<(), Error> {
-    let detail =
-        serde_json::json!({ "authority": row.id, "cluster": row.cluster, "subject": row.subject });
+    let detail = serde_json::json!({
+        "authority": row.id, "cluster": row.cluster, "subject": row.subject, "key": row.key_place(),
+    });
     let now = context.clock.untrusted_now();
     Ok(context
         .store

@@ -15,7 +15,7 @@ use pki::time::{Timestamp, Ttl};
 use super::cluster::Role;
 use super::issue::{Asked, IssuedCertificate, not_recorded, record};
 use super::state::{Authority, PublishedBundle, Snapshot};
-use super::{Context, Error, ErrorKind, authority, signing, status};
+use super::{Context, Error, ErrorKind, authority, status};
 use crate::entropy;
 use crate::store::model::{AuthorityRow, AuthorityState};
 
@@ -62,9 +62,10 @@ pub async fn sign(
     };
     let now = context.clock.trusted_now()?;
     let prepared = prepare(context, fleet, &csr, &grant, now)?;
-    let signer = fleet.signer.as_ref().ok_or_else(no_fleet)?;
+    let key = fleet.key.as_ref().ok_or_else(no_fleet)?;
+    key.make_ready().await?;
     let issued = IssuedCertificate {
-        certificate: signing::seal(prepared, signer).await?,
+        certificate: key.seal(prepared).await?,
         authority: fleet.clone(),
         bundle: bundle(&snapshot, fleet)?,
     };

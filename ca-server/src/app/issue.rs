@@ -13,7 +13,7 @@ use pki::time::{Timestamp, Ttl};
 use super::caller::{Caller, Proof};
 use super::cluster::Role;
 use super::state::{Authority, Cluster, PublishedBundle};
-use super::{App, Error, ErrorKind, signing, status};
+use super::{App, Error, ErrorKind, status};
 use crate::entropy;
 use crate::store::RecordError;
 use crate::store::model::NewRecord;
@@ -179,7 +179,7 @@ impl App {
         cluster: &Cluster,
         now: Timestamp,
     ) -> Result<IssuedCertificate, Error> {
-        let signer = authority.signer.as_ref().ok_or_else(|| {
+        let key = authority.key.as_ref().ok_or_else(|| {
             Error::new(
                 ErrorKind::Unavailable,
                 "no-key",
@@ -204,7 +204,7 @@ impl App {
             .because(error),
             error => Error::internal(error),
         })?;
-        let certificate = signing::seal(prepared, signer).await?;
+        let certificate = key.seal(prepared).await?;
         Ok(IssuedCertificate {
             certificate,
             authority: authority.clone(),

@@ -15,6 +15,7 @@ pub mod revocation;
 pub mod signing;
 pub mod state;
 pub mod status;
+pub mod tokens;
 mod turns;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::store::recorder::Recorder;
 use state::Snapshot;
 use status::watermark::Watermark;
 use status::{Lookup, Status};
+use tokens::Tokens;
 use turns::Turns;
 
 /// What administration needs: of the running server and of the command line alike.
@@ -49,6 +51,8 @@ pub struct Context {
     pub entropy: Arc<dyn Entropy>,
     /// What authorities' keys are sealed under.
     pub key_encryption_key: Arc<KeyEncryptionKey>,
+    /// The tokens that hold authorities' keys.
+    pub tokens: Arc<Tokens>,
     /// How certificate status is told.
     pub settings: StatusSettings,
     /// A name for this process among the replicas, drawn at its start.

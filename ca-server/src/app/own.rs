@@ -13,12 +13,13 @@ use pki::profile::Profile;
 use zeroize::Zeroizing;
 
 use super::issue::{Asked, IssuedCertificate, no_authority, not_recorded, record};
+use super::signing::Key;
 use super::state::{Authority, Cluster};
-use super::{App, Error, signing};
+use super::{App, Error};
 
 /// A key of the server's own, and its possession proven.
 struct OwnKey {
-    signer: Arc<dyn Signer>,
+    key: Key,
     pkcs8: Zeroizing<Vec<u8>>,
     csr: VerifiedCsr,
 }
@@ -28,10 +29,10 @@ async fn own_key(name: &str) -> Result<OwnKey, Error> {
         SoftwareSigner::generate(KeyAlgorithm::EcdsaP256).map_err(Error::internal)?;
     let subject = DistinguishedName::new(None, name).map_err(Error::internal)?;
     let prepared = prepare_request(&subject, signer.public_key());
-    let signer: Arc<dyn Signer> = Arc::new(signer);
-    let request = signing::seal(prepared, &signer).await?;
+    let key = Key::in_memory(signer);
+    let request = key.seal(prepared).await?;
     let csr = VerifiedCsr::parse(request.der()).map_err(Error::internal)?;
-    Ok(OwnKey { signer, pkcs8, csr })
+    Ok(OwnKey { key, pkcs8, csr })
 }
 
 fn asked<'a>(cluster: &'a ClusterName, request_id: &'static str) -> Asked<'a> {
@@ -91,7 +92,7 @@ impl App {
     pub(super) async fn issue_responder(
         &self,
         authority: &Arc<Authority>,
-    ) -> Result<(Certificate, Arc<dyn Signer>), Error> {
+    ) -> Result<(Certificate, Key), Error> {
         let cluster = self.cluster(&authority.cluster)?;
         let name = format!("OCSP {}", authority.id);
         let name = super::authority::short(&name);
@@ -117,6 +118,6 @@ impl App {
         )?;
         let recorded = self.context.store.record_responder(&record).await;
         recorded.map_err(not_recorded)?;
-        Ok((issued.certificate, key.signer))
+        Ok((issued.certificate, key.key))
     }
 }

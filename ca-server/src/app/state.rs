@@ -4,19 +4,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hsm::Signer;
 use pki::bundle::Bundle;
 use pki::certificate::{Certificate, Issuer};
 use pki::crypto::Digest;
-use pki::key::PublicKey;
 use pki::name::{AuthorityId, ClusterName, TrustDomain};
 use pki::ocsp::IssuerHashes;
 use pki::policy::ClusterPolicy;
 use pki::rotation::Life;
 
 use super::cluster::{ClusterDefinition, Role};
+use super::signing::Key;
 use super::status::{self, Document};
-use super::{Context, Error};
+use super::{Context, Error, ErrorKind};
 use crate::authn::token::{
     IssuerSet, ReviewConfigError, TokenIssuer, TokenReviewConfig, TokenReviewer,
 };
@@ -70,8 +69,8 @@ pub struct Authority {
     pub chain: Vec<Certificate>,
     /// PEM of each CA of the chain but the root.
     pub intermediates_pem: Vec<String>,
-    /// Its key, where this replica has it.
-    pub signer: Option<Arc<dyn Signer>>,
+    /// Its key, where this replica may sign with it.
+    pub key: Option<Key>,
     /// What it publishes beside its complete CRL.
     pub crl_shape: CrlShape,
     /// Its certificate, for HTTP.
@@ -81,6 +80,12 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// Whether this replica can sign for it now, as far as is known.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.key.as_ref().is_some_and(Key::is_ready)
+    }
+
     /// Its validity, that of every CA above it counted in.
     #[must_use]
     pub fn life(&self) -> Life {
@@ -252,6 +257,26 @@ async fn reviewer(
     made.map(Arc::new)
 }
 
+/// Without the key, what the authority has published is still served; another replica may have it.
+fn open_key(context: &Context, row: &AuthorityRow) -> Result<Option<Key>, Error> {
+    match Key::of(context, row) {
+        Ok(Some(key)) => Ok(Some(key)),
+        Ok(None) => {
+            tracing::warn!(
+                authority.id = %row.id,
+                key.uri = %row.key_place(),
+                "this replica's configuration does not name the token that holds the authority's key: it does not sign"
+            );
+            Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            tracing::error!(authority.id = %row.id, error = %error.detail(), "the authority does not sign");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn open(
     context: &Context,
     row: AuthorityRow,
@@ -264,21 +289,13 @@ fn open(
         .collect();
     let chain = chain.map_err(Error::internal)?;
     let issuer = Issuer::from_chain(&chain).map_err(Error::internal)?;
-    let public_key = PublicKey::from_spki(&row.spki).map_err(Error::internal)?;
     let opened = before
-        .and_then(|snapshot| snapshot.authorities.iter().find(|a| a.id == row.id))
-        .filter(|authority| authority.issuer.key() == &public_key)
-        .and_then(|authority| authority.signer.clone());
-    let signer = match (opened, &row.sealed_key) {
-        (Some(signer), _) => Some(signer),
-        (None, Some(sealed)) => {
-            let signer = context
-                .key_encryption_key
-                .open(&row.id, &public_key, sealed)
-                .map_err(Error::internal)?;
-            Some(Arc::new(signer) as Arc<dyn Signer>)
-        }
-        (None, None) => None,
+        .and_then(|snapshot| snapshot.authority(&row.id))
+        .filter(|authority| authority.issuer.key().spki() == row.spki)
+        .map(|authority| authority.key.clone());
+    let key = match opened {
+        Some(key) => key,
+        None => open_key(context, &row)?,
     };
     let own = chain.first().map(Certificate::der).unwrap_or_default();
     let document = Document::new(
@@ -300,7 +317,7 @@ fn open(
             .map(Certificate::to_pem)
             .collect(),
         chain,
-        signer,
+        key,
         crl_shape: row.crl_shape,
         document,
     })

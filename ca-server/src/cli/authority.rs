@@ -7,12 +7,13 @@ use clap::{Subcommand, ValueEnum};
 use pki::certificate::Certificate;
 use pki::crl::Reason;
 use pki::key::KeyAlgorithm;
-use pki::name::{AuthorityId, ClusterName};
+use pki::name::{AuthorityId, ClusterName, KeyUri};
 use pki::time::Ttl;
 use pki::{crypto, pem};
 
+use crate::app::authority::{self, NewKey};
 use crate::app::status::root::{self, AtItsIssuer};
-use crate::app::{authority, fleet, revocation};
+use crate::app::{fleet, revocation};
 use crate::config::Config;
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 
@@ -28,6 +29,12 @@ pub(super) enum AuthorityCommand {
         /// The key's kind.
         #[arg(long, value_enum, default_value = "p256")]
         key: Key,
+        /// Make the key in the [[token]] of this label, labelled there as its authority. It cannot leave it.
+        #[arg(long, value_name = "LABEL")]
+        token: Option<String>,
+        /// Take a key that is in a [[token]] already, as in pkcs11:token=ca;object=central-1.
+        #[arg(long, value_name = "URI", conflicts_with_all = ["token", "key"])]
+        existing_key: Option<KeyUri>,
         /// Cut its CRL into so many shards (2 to 256), beside the complete one, for lists that grow too large for small
         /// readers. Never changed later. Each certificate names its shard; who verifies with CRLs by file needs all of
         /// them, or the complete list. Envoy up to 1.33 (older BoringSSL) refuses any shard; Go takes one for the whole
@@ -100,6 +107,8 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             cluster,
             out,
             key,
+            token,
+            existing_key,
             crl_shards,
             crl_delta,
         } => {
@@ -110,15 +119,20 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
                 Key::P256 => KeyAlgorithm::EcdsaP256,
                 Key::P384 => KeyAlgorithm::EcdsaP384,
             };
+            let new_key = match (existing_key, token) {
+                (Some(uri), _) => NewKey::Existing(uri),
+                (None, Some(label)) => NewKey::InToken(label, algorithm),
+                (None, None) => NewKey::InStore(algorithm),
+            };
             let shape = CrlShape {
                 shards: crl_shards,
                 delta: crl_delta,
             };
             let actor = super::actor();
-            let row = authority::request(&context, &cluster, algorithm, shape, &actor).await?;
+            let row = authority::request(&context, &cluster, &new_key, shape, &actor).await?;
             place.write(pem::request(&row.request).as_bytes())?;
             println!("authority {} requested: subject {:?}", row.id, row.subject);
-            println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+            print_key(&row);
             println!(
                 "carry {} to the root; then: ca-server authority import {} CHAIN.pem",
                 out.display(),
@@ -159,7 +173,7 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             let row = authority::find(&context, &id).await?;
             print_line(&row);
             print_standing(&context, &row).await?;
-            println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+            print_key(&row);
             for der in &row.chain {
                 print!("{}", pem::certificate(der));
             }
@@ -175,7 +189,7 @@ async fn sign(config: &Config, id: &AuthorityId, life: Option<Ttl>, yes: bool) -
     let context = super::open(config).await?;
     let row = authority::find(&context, id).await?;
     println!("sign {id}: subject {:?}", row.subject);
-    println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+    print_key(&row);
     if !yes && !super::confirm(&format!("sign {id} by the fleet's authority"))? {
         bail!("nothing was signed");
     }
@@ -239,6 +253,11 @@ async fn print_standing(context: &crate::app::Context, row: &AuthorityRow) -> Re
         None => {}
     }
     Ok(())
+}
+
+fn print_key(row: &AuthorityRow) {
+    println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+    println!("key {}", row.key_place());
 }
 
 fn print_line(row: &AuthorityRow) {

@@ -4,6 +4,7 @@ mod authority;
 mod cluster;
 mod crl;
 mod enrolment;
+mod keys;
 mod records;
 mod revocation;
 mod server;
@@ -20,8 +21,9 @@ use pki::crl::Reason;
 use pki::crypto;
 use secrecy::ExposeSecret;
 
+use crate::app::Context;
 use crate::app::status::watermark;
-use crate::app::{Context, keys};
+use crate::app::tokens::Tokens;
 use crate::clock::{ClockGuard, SystemClock};
 use crate::config::{Config, Faults};
 use crate::entropy::{self, SystemEntropy};
@@ -70,6 +72,9 @@ enum Command {
     /// Authorities: request, import, publish, activate.
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),
+    /// What the authorities' keys in the store are protected by.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Enrolment tokens, for what has no identity yet.
     #[command(subcommand)]
     Enrolment(enrolment::EnrolmentCommand),
@@ -192,6 +197,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Serve => server::serve(config?, &cli.config).await?,
         Command::Cluster(command) => cluster::run(command, &config?).await?,
         Command::Authority(command) => authority::run(command, &config?).await?,
+        Command::Keys(command) => keys::run(command, &config?).await?,
         Command::Enrolment(command) => enrolment::run(command, &config?).await?,
         Command::Records(command) => records::run(command, &config?).await?,
         Command::Revoke { which, reason } => {
@@ -220,17 +226,36 @@ async fn open_store(config: &Config) -> Result<Store> {
 /// # Errors
 /// When the store does not open, or the passphrase is another one.
 pub async fn open(config: &Config) -> Result<Context> {
+    lock_memory(config)?;
     let store = open_store(config).await?;
+    let tokens = Tokens::new(&config.tokens, config.keys.require_confined);
     let context = Context {
         clock: Arc::new(ClockGuard::new(Arc::new(SystemClock))),
         entropy: Arc::new(SystemEntropy::default()),
-        key_encryption_key: keys::unlock(&store, &config.passphrase_file).await?,
+        key_encryption_key: crate::app::keys::unlock(&store, &config.keys, &tokens, system_now())
+            .await?,
+        tokens: Arc::new(tokens),
         settings: config.status.clone(),
         instance: crypto::hex(&entropy::draw::<8>(&SystemEntropy::default())?),
         store,
     };
     tasks::compare_clock(&context).await?;
     Ok(context)
+}
+
+/// Keeps everything that this process has and will have in memory out of swap, where `keys.lock_memory` says so.
+///
+/// # Errors
+/// When the system does not allow so much: a key that may be swapped out is what the operator did not want.
+fn lock_memory(config: &Config) -> Result<()> {
+    use rustix::mm::MlockAllFlags;
+    if !config.keys.lock_memory {
+        return Ok(());
+    }
+    rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).context(
+        "keys.lock_memory: the system does not let this process lock its memory; give it \
+         LimitMEMLOCK=infinity in its systemd unit (elsewhere ulimit -l unlimited), or CAP_IPC_LOCK",
+    )
 }
 
 /// Who acts on the command line: the operating system's user.

@@ -2,6 +2,7 @@
 //!
 //! [`Config::load`] reads everything and lists every fault with its key's path; later code sees a [`Config`] or nothing.
 
+mod keys;
 mod reader;
 mod status;
 
@@ -15,6 +16,7 @@ use pki::name::{ClusterName, DnsName};
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
+pub use keys::{CredentialName, CredentialNameError, KeySettings, TokenSettings, WrappingSource};
 pub use reader::Fault;
 use reader::{Section, merge_environment};
 pub use status::{StatusSettings, UrlKinds};
@@ -32,8 +34,10 @@ pub struct Config {
     pub store_url: SecretString,
     /// Where it is kept, outside of the store, how far the store had come.
     pub watermark_file: Option<PathBuf>,
-    /// The file with the passphrase of the key-encryption key.
-    pub passphrase_file: PathBuf,
+    /// The installation's keys.
+    pub keys: KeySettings,
+    /// The tokens that hold keys.
+    pub tokens: Vec<TokenSettings>,
     /// The listeners.
     pub listeners: Listeners,
     /// The cluster of a caller that names none.
@@ -120,14 +124,18 @@ impl Config {
             .parse()
             .map_err(|error: toml::de::Error| Faults(vec![reader::syntax(text, &error)]))?;
         let mut faults = merge_environment(&mut table, environment);
-        let config = Self::from_table(table, &mut faults);
+        let config = Self::from_table(table, environment, &mut faults);
         match config {
             Some(config) if faults.is_empty() => Ok(config),
             _ => Err(Faults(faults)),
         }
     }
 
-    fn from_table(table: toml::Table, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_table(
+        table: toml::Table,
+        environment: &BTreeMap<String, String>,
+        faults: &mut Vec<Fault>,
+    ) -> Option<Self> {
         let mut root = Section::root(table, faults);
         let mut server = root.section("server");
         let home_cluster = server.required::<ClusterName>("cluster");
@@ -140,9 +148,8 @@ impl Config {
         let watermark_file = store.path("watermark_file");
         store.finish();
 
-        let mut keys = root.section("keys");
-        let passphrase_file = keys.required::<PathBuf>("passphrase_file");
-        keys.finish();
+        let keys = KeySettings::read(&mut root, environment);
+        let tokens = TokenSettings::read_all(&mut root);
 
         let mut section = root.section("listeners");
         let listeners = Listeners {
@@ -210,7 +217,8 @@ impl Config {
             drain,
             store_url: store_url?,
             watermark_file,
-            passphrase_file: passphrase_file?,
+            keys: keys?,
+            tokens,
             listeners,
             default_cluster,
             limits,
@@ -244,9 +252,18 @@ impl Config {
         if let Some(file) = &self.watermark_file {
             folder("store.watermark_file", file);
         }
-        if let Err(error) = std::fs::File::open(&self.passphrase_file) {
-            let message = format!("{}: {error}", self.passphrase_file.display());
-            faults.push(Fault::new("keys.passphrase_file", message));
+        let mut file = |key: &str, file: &Path| {
+            if let Err(error) = std::fs::File::open(file) {
+                faults.push(Fault::new(key, format!("{}: {error}", file.display())));
+            }
+        };
+        // A credential is there only in the unit that it is given to.
+        if let WrappingSource::Passphrase(passphrase) = &self.keys.wrapping {
+            file("keys.passphrase_file", passphrase);
+        }
+        for token in &self.tokens {
+            file(&format!("token {}: module", token.label), &token.module);
+            file(&format!("token {}: pin_file", token.label), &token.pin_file);
         }
         faults
     }
@@ -266,10 +283,8 @@ impl Config {
                 "store.watermark_file",
                 self.watermark_file != new.watermark_file,
             ),
-            (
-                "keys.passphrase_file",
-                self.passphrase_file != new.passphrase_file,
-            ),
+            ("keys", self.keys != new.keys),
+            ("token", self.tokens != new.tokens),
             ("listeners.issue", old.issue != l.issue),
             ("listeners.admin", old.admin != l.admin),
             ("listeners.public", old.public != l.public),
@@ -307,14 +322,17 @@ impl Config {
         let watermark =
             watermark.map_or_else(|| "(none)".into(), |file| file.display().to_string());
         let names = self.names.to_strings().join(", ");
+        let tokens: String = self.tokens.iter().map(TokenSettings::describe).collect();
         format!(
-            "server.cluster = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.passphrase_file = {}\n\
+            "server.cluster = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
              listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
              crl.validity = {}\ncrl.refresh = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
             self.home_cluster,
             self.drain.as_secs(),
-            self.passphrase_file.display(),
+            self.keys.wrapping,
+            self.keys.lock_memory,
+            self.keys.require_confined,
             self.default_cluster
                 .as_ref()
                 .map_or("(none)", ClusterName::as_str),

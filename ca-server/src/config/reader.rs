@@ -9,6 +9,8 @@ use std::time::Duration;
 use pki::time::Ttl;
 use toml::{Table, Value};
 
+use super::keys::CREDENTIALS_DIRECTORY;
+
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -34,13 +36,13 @@ impl Fault {
 
 const PREFIX: &str = "SIGNET__";
 
-/// Every variable that begins with `SIGNET__`.
+/// Every variable that begins with `SIGNET__`, and where systemd put credentials.
 pub(crate) fn environment() -> BTreeMap<String, String> {
     // Others' variables may be anything; one of ours that is no UTF-8 is a fault of its value, wherever it is read.
     std::env::vars_os()
         .filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
-            name.starts_with(PREFIX)
+            (name.starts_with(PREFIX) || name == CREDENTIALS_DIRECTORY)
                 .then(|| (name, value.to_string_lossy().into_owned()))
         })
         .collect()
@@ -66,7 +68,10 @@ pub(crate) fn merge_environment(
     environment: &BTreeMap<String, String>,
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (name, value) in environment {
+    for (name, value) in environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+    {
         let key = name.trim_start_matches(PREFIX).to_ascii_lowercase();
         let Some((sections, key)) = key.rsplit_once("__") else {
             faults.push(Fault::new(name, "expected SIGNET__SECTION__KEY".to_owned()));
@@ -123,6 +128,30 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reads each table of a list, `[[name]]`.
+    pub(crate) fn each(&mut self, name: &str, mut read: impl FnMut(&mut Section<'_>)) {
+        let tables = match self.table.remove(name) {
+            None => return,
+            Some(Value::Array(tables)) => tables,
+            Some(_) => return self.fault(name, "expected a list of tables".to_owned()),
+        };
+        for (index, table) in tables.into_iter().enumerate() {
+            let path = format!("{}[{index}]", self.path_of(name));
+            let Value::Table(table) = table else {
+                self.faults
+                    .push(Fault::new(&path, "expected a table".to_owned()));
+                continue;
+            };
+            let mut section = Section {
+                table,
+                path,
+                faults: self.faults,
+            };
+            read(&mut section);
+            section.finish();
+        }
+    }
+
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
@@ -166,6 +195,11 @@ impl<'a> Section<'a> {
             return None;
         }
         self.optional(key)
+    }
+
+    /// Whether it is set; no if nothing is said.
+    pub(crate) fn flag(&mut self, key: &str) -> bool {
+        self.optional(key).unwrap_or(false)
     }
 
     pub(crate) fn duration(&mut self, key: &str, default: Duration, most: Duration) -> Duration {

@@ -31,7 +31,7 @@ pub fn router(app: &Arc<App>, home: &ClusterName) -> Router {
         })
 }
 
-/// Ready when it could issue: an active authority, a clock that is believed, a store that answers.
+/// Ready when it could issue: an active authority whose key signs, a clock that is believed, a store that answers.
 async fn ready(State(Ops { app, home }): State<Ops>) -> Response {
     let not_ready =
         |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
@@ -49,6 +49,12 @@ async fn ready(State(Ops { app, home }): State<Ops>) -> Response {
         Some(active) if active.life().not_after <= now => {
             let (id, end) = (&active.id, active.life().not_after);
             return not_ready(format!("authority {id} of cluster {home} ended at {end}"));
+        }
+        Some(active) if !active.is_ready() => {
+            let id = &active.id;
+            return not_ready(format!(
+                "the key of authority {id} does not sign: see the log"
+            ));
         }
         Some(_) => {}
     }

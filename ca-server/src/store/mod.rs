@@ -97,7 +97,7 @@ impl Store {
 
 /// The installation, clusters and authorities. A compare-and-set that is lost is [`StoreError::Conflict`].
 impl Store {
-    /// How the key-encryption key is derived; `None` before the first start.
+    /// The key-encryption key as it rests; `None` before the first start.
     ///
     /// # Errors
     /// When the store fails.
@@ -105,12 +105,27 @@ impl Store {
         call!(self.installation())
     }
 
-    /// Keeps how the key-encryption key is derived. The first one wins.
+    /// Keeps the key-encryption key, at version 1. The first one wins.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when there is one, or when the store fails.
     pub async fn create_installation(&self, installation: &Installation) -> Result<(), StoreError> {
         call!(self.create_installation(installation))
+    }
+
+    /// Replaces the sealed key-encryption key that is still at `expected_version`, and adds the event `keys.rekey`, both
+    /// or neither. `detail` is JSON.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is not, or when the store fails.
+    pub async fn rewrap_installation(
+        &self,
+        installation: &Installation,
+        expected_version: i64,
+        actor: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        call!(self.rewrap_installation(installation, expected_version, actor, detail))
     }
 
     /// All clusters, by name.

@@ -2,18 +2,37 @@
 
 use std::fmt;
 
+use hsm::pkcs11::KeyOrigin;
+use hsm::wrapping::{SALT_BYTES, WrappingKind};
 use pki::crypto::Digest;
-use pki::name::{AuthorityId, ClusterName, ProfileName, SpiffePattern, TrustDomain};
+use pki::name::{AuthorityId, ClusterName, KeyUri, ProfileName, SpiffePattern, TrustDomain};
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
-/// How the installation's key-encryption key is derived and recognized.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The installation's key-encryption key, as it rests.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Installation {
-    /// The salt of its derivation.
-    pub kek_salt: [u8; 16],
-    /// A value that only this key makes: `hsm::KeyEncryptionKey::check_value`.
-    pub kek_check: Vec<u8>,
+    /// Where the key comes from that it is sealed under.
+    pub wrapping: WrappingKind,
+    /// The salt that the wrapping key is derived with.
+    pub salt: [u8; SALT_BYTES],
+    /// The key-encryption key, sealed.
+    pub sealed_key: Vec<u8>,
+    /// Since when it is sealed so.
+    pub changed_at: Timestamp,
+    /// Grows with each change; 1 on creation, whatever is given here.
+    pub version: i64,
+}
+
+impl fmt::Debug for Installation {
+    /// Without the sealed key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Installation")
+            .field("wrapping", &self.wrapping)
+            .field("changed_at", &self.changed_at)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A mesh cluster.
@@ -103,8 +122,10 @@ pub struct AuthorityRow {
     pub spki: Vec<u8>,
     /// Its key under the installation's key-encryption key, unless a token holds it.
     pub sealed_key: Option<Vec<u8>>,
-    /// Where a token holds its key: a PKCS#11 URI.
-    pub key_uri: Option<String>,
+    /// Where a token holds its key.
+    pub key_uri: Option<KeyUri>,
+    /// What the token said of the key when the authority was requested.
+    pub key_origin: Option<KeyOrigin>,
     /// DER of its certificate request.
     pub request: Vec<u8>,
     /// DER of its certificate, of each authority above it, and last of the root; empty before import.
@@ -130,6 +151,18 @@ pub struct CrlShape {
     pub shards: u16,
     /// Whether a delta goes with it.
     pub delta: bool,
+}
+
+impl AuthorityRow {
+    /// Where its key is and where it came from, for people.
+    #[must_use]
+    pub fn key_place(&self) -> String {
+        match (&self.key_uri, &self.key_origin) {
+            (Some(uri), Some(origin)) => format!("{uri}: {origin}"),
+            (Some(uri), None) => uri.to_string(),
+            (None, _) => "in the store, sealed".to_owned(),
+        }
+    }
 }
 
 impl fmt::Debug for AuthorityRow {

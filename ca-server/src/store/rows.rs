@@ -1,5 +1,7 @@
 //! Rows as the databases give them, and the way from there to the model. Both engines share it.
 
+use hsm::pkcs11::KeyOrigin;
+use hsm::wrapping::WrappingKind;
 use pki::crypto::Digest;
 use pki::serial::Serial;
 use pki::time::Timestamp;
@@ -13,21 +15,28 @@ use super::model::{
 
 #[derive(FromRow)]
 pub(super) struct RawInstallation {
-    kek_salt: Vec<u8>,
-    kek_check: Vec<u8>,
+    wrapping: String,
+    salt: Vec<u8>,
+    sealed_key: Vec<u8>,
+    changed_at: i64,
+    version: i64,
 }
 
 impl TryFrom<RawInstallation> for Installation {
     type Error = StoreError;
 
     fn try_from(raw: RawInstallation) -> Result<Self, StoreError> {
-        let kek_salt = raw
-            .kek_salt
-            .try_into()
-            .map_err(|_| StoreError::corrupt("installation", "kek_salt"))?;
+        const TABLE: &str = "installation";
         Ok(Self {
-            kek_salt,
-            kek_check: raw.kek_check,
+            wrapping: WrappingKind::parse(&raw.wrapping)
+                .ok_or(StoreError::corrupt(TABLE, "wrapping"))?,
+            salt: raw
+                .salt
+                .try_into()
+                .map_err(|_| StoreError::corrupt(TABLE, "salt"))?,
+            sealed_key: raw.sealed_key,
+            changed_at: Timestamp::from_unix(raw.changed_at),
+            version: raw.version,
         })
     }
 }
@@ -63,6 +72,7 @@ pub(super) struct RawAuthority {
     spki: Vec<u8>,
     sealed_key: Option<Vec<u8>>,
     key_uri: Option<String>,
+    key_origin: Option<String>,
     request: Vec<u8>,
     chain: Vec<u8>,
     not_after: Option<i64>,
@@ -88,7 +98,14 @@ impl TryFrom<RawAuthority> for AuthorityRow {
             subject: raw.subject,
             spki: raw.spki,
             sealed_key: raw.sealed_key,
-            key_uri: raw.key_uri,
+            key_uri: raw
+                .key_uri
+                .map(|uri| parse(TABLE, "key_uri", &uri))
+                .transpose()?,
+            key_origin: raw
+                .key_origin
+                .map(|words| read_origin(&words).ok_or(StoreError::corrupt(TABLE, "key_origin")))
+                .transpose()?,
             request: raw.request,
             chain: split_chain(&raw.chain).ok_or(StoreError::corrupt(TABLE, "chain"))?,
             not_after: raw.not_after.map(Timestamp::from_unix),
@@ -108,6 +125,47 @@ impl TryFrom<RawAuthority> for AuthorityRow {
             version: raw.version,
         })
     }
+}
+
+/// What a token says of a key, each with its word.
+fn origin_words(origin: KeyOrigin) -> [(bool, &'static str); 5] {
+    [
+        (origin.local, "local"),
+        (origin.sensitive, "sensitive"),
+        (origin.always_sensitive, "always-sensitive"),
+        (origin.extractable, "extractable"),
+        (origin.never_extractable, "never-extractable"),
+    ]
+}
+
+/// The words that hold, parted by spaces.
+pub(super) fn write_origin(origin: KeyOrigin) -> String {
+    let words = origin_words(origin).into_iter();
+    let held: Vec<_> = words
+        .filter_map(|(holds, word)| holds.then_some(word))
+        .collect();
+    held.join(" ")
+}
+
+fn read_origin(words: &str) -> Option<KeyOrigin> {
+    let mut origin = KeyOrigin {
+        local: false,
+        sensitive: false,
+        always_sensitive: false,
+        extractable: false,
+        never_extractable: false,
+    };
+    for word in words.split_whitespace() {
+        match word {
+            "local" => origin.local = true,
+            "sensitive" => origin.sensitive = true,
+            "always-sensitive" => origin.always_sensitive = true,
+            "extractable" => origin.extractable = true,
+            "never-extractable" => origin.never_extractable = true,
+            _ => return None,
+        }
+    }
+    Some(origin)
 }
 
 /// A bundle joined with one of its roots, or with none.

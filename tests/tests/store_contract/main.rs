@@ -14,8 +14,10 @@ use ca_server::store::model::{
     RecordFilter,
 };
 use ca_server::store::{RecordError, Recorder, Store, StoreError, StoreUrl};
+use hsm::pkcs11::KeyOrigin;
+use hsm::wrapping::WrappingKind;
 use pki::crypto::sha256;
-use pki::name::{AuthorityId, ClusterName, ProfileName, SpiffePattern, TrustDomain};
+use pki::name::{AuthorityId, ClusterName, KeyUri, ProfileName, SpiffePattern, TrustDomain};
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 use tests::postgres::Postgres;
@@ -46,7 +48,7 @@ macro_rules! contract {
 }
 
 contract!(
-    an_installation_is_made_once,
+    an_installation_is_made_once_and_sealed_anew_by_compare_and_set,
     clusters_change_by_compare_and_set,
     a_cluster_with_authorities_stays,
     authorities_keep_what_they_were_given,
@@ -141,7 +143,14 @@ fn authority(cluster: &str, generation: u32) -> AuthorityRow {
         generation,
         state: AuthorityState::Requested,
         sealed_key: Some(vec![0, 1, 0xff]),
-        key_uri: None,
+        key_uri: Some(KeyUri::parse("pkcs11:token=x;object=y").unwrap()),
+        key_origin: Some(KeyOrigin {
+            local: true,
+            sensitive: true,
+            always_sensitive: false,
+            extractable: true,
+            never_extractable: false,
+        }),
         request: vec![0x30, 0],
         chain: Vec::new(),
         not_after: None,
@@ -231,19 +240,45 @@ fn is_conflict<T>(result: Result<T, StoreError>) -> bool {
 
 // === the cases
 
-async fn an_installation_is_made_once(store: Store) {
+async fn an_installation_is_made_once_and_sealed_anew_by_compare_and_set(store: Store) {
     assert_eq!(store.installation().await.unwrap(), None);
     let first = Installation {
-        kek_salt: [7; 16],
-        kek_check: vec![1, 2, 3],
+        wrapping: WrappingKind::Passphrase,
+        salt: [7; 16],
+        sealed_key: vec![1, 2, 3],
+        changed_at: NOW,
+        version: 1,
     };
-    store.create_installation(&first).await.unwrap();
     let second = Installation {
-        kek_salt: [8; 16],
-        ..first.clone()
+        wrapping: WrappingKind::Token,
+        salt: [8; 16],
+        sealed_key: vec![4],
+        changed_at: later(5),
+        version: 2,
     };
+    assert!(is_conflict(
+        store.rewrap_installation(&second, 1, "admin", "{}").await
+    ));
+    store.create_installation(&first).await.unwrap();
     assert!(is_conflict(store.create_installation(&second).await));
     assert_eq!(store.installation().await.unwrap(), Some(first));
+
+    store
+        .rewrap_installation(&second, 1, "admin", r#"{"x":1}"#)
+        .await
+        .unwrap();
+    assert!(is_conflict(
+        store.rewrap_installation(&second, 1, "late", "{}").await
+    ));
+    assert_eq!(store.installation().await.unwrap(), Some(second));
+    // Whoever came too late left no event.
+    let events = store.events(10).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (events[0].kind.as_str(), events[0].actor.as_str()),
+        ("keys.rekey", "admin")
+    );
+    assert_eq!(events[0].at, later(5));
 }
 
 async fn clusters_change_by_compare_and_set(store: Store) {
@@ -295,7 +330,6 @@ async fn authorities_keep_what_they_were_given(store: Store) {
     row.not_after = Some(later(9));
     row.activate_at = Some(later(5));
     row.sealed_key = None;
-    row.key_uri = Some("pkcs11:token=x".to_owned());
     row.version = store.update_authority(&row, 1).await.unwrap();
     assert_eq!(row.version, 2);
     assert!(is_conflict(store.update_authority(&row, 1).await));

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hsm::Signer;
 use pki::crl::Reason;
 use pki::name::AuthorityId;
 use pki::ocsp::{
@@ -16,8 +15,9 @@ use pki::time::{Timestamp, Ttl};
 use quick_cache::sync::Cache;
 
 use super::Document;
+use crate::app::signing::Key as SigningKey;
 use crate::app::state::Authority;
-use crate::app::{App, Error, signing};
+use crate::app::{App, Error};
 
 /// Answers that are kept: about 1 KB each.
 const KEPT: usize = 50_000;
@@ -54,7 +54,7 @@ type Key = (AuthorityId, Serial, HashAlgorithm);
 #[derive(Debug)]
 struct OwnResponder {
     responder: Responder,
-    signer: Arc<dyn Signer>,
+    key: SigningKey,
     renew_at: Timestamp,
 }
 
@@ -278,7 +278,7 @@ impl App {
             .iter()
             .any(|single| matches!(single.status, CertStatus::Revoked { .. }));
         let prepared = prepare_response(&request, &own.responder).map_err(Error::internal)?;
-        let response = signing::seal(prepared, &own.signer).await?;
+        let response = own.key.seal(prepared).await?;
         Ok(Signed {
             body: response.to_response_der(),
             this_update,
@@ -326,7 +326,7 @@ impl App {
                 current.is_some_and(|own| now < own.renew_at && own.responder.not_after() > now);
             if fresh
                 || !authority.publishes_crl()
-                || authority.signer.is_none()
+                || !authority.is_ready()
                 || authority.issuer.not_after() <= now
             {
                 continue;
@@ -350,13 +350,13 @@ impl App {
         authority: &Arc<Authority>,
         now: Timestamp,
     ) -> Result<OwnResponder, Error> {
-        let (certificate, signer) = self.issue_responder(authority).await?;
+        let (certificate, key) = self.issue_responder(authority).await?;
         let responder =
             Responder::delegated(&certificate, authority.issuer.key()).map_err(Error::internal)?;
         let life = certificate.not_after().seconds_since(now);
         Ok(OwnResponder {
             responder,
-            signer,
+            key,
             renew_at: Timestamp::from_unix(now.unix() + life / 2),
         })
     }

@@ -4,10 +4,9 @@
 //! What holds if we crash: before the store has a list, the one before it is in force everywhere; after, the new one is,
 //! and each replica serves it as soon as it looks.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use hsm::Signer;
 use pki::certificate::Issuer;
 use pki::crl::{Crl, CrlRequest, Reason, RevokedCertificate, Scope, prepare_crl};
 use pki::name::AuthorityId;
@@ -16,8 +15,9 @@ use pki::time::{Timestamp, Ttl};
 use super::index::AuthorityStatus;
 use super::parts::Part;
 use super::{PAGE, ServedCrl};
+use crate::app::signing::Key;
 use crate::app::state::Authority;
-use crate::app::{App, Context, Error, ErrorKind, signing};
+use crate::app::{App, Context, Error, ErrorKind};
 use crate::store::StoreError;
 use crate::store::model::{AuthorityState, CrlRow};
 
@@ -50,7 +50,7 @@ impl App {
         let snapshot = self.snapshot.load_full();
         let mut unavailable = None;
         for authority in &snapshot.authorities {
-            if !authority.publishes_crl() || authority.signer.is_none() || !self.is_due(authority) {
+            if !authority.publishes_crl() || !authority.is_ready() || !self.is_due(authority) {
                 continue;
             }
             if !self.may_build(&authority.id).await? {
@@ -133,7 +133,7 @@ impl App {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id.clone(), started);
-        let Some(signer) = &authority.signer else {
+        let Some(key) = &authority.key else {
             return Ok(());
         };
         let before = self.status.served().crls.get(id).cloned();
@@ -164,7 +164,7 @@ impl App {
         let known = super::lock(&self.status.watermark).crl_number(id.as_str());
         let number = before.as_deref().map_or(0, |crl| crl.number).max(known) + 1;
         let parts = self.parts(authority, before.as_deref(), revoked).await?;
-        let row = build(authority, signer, number, dates, covers, parts).await?;
+        let row = build(authority, key, number, dates, covers, parts).await?;
         // After a restore the store has an older one than is served.
         let stored = super::lock(&self.status.stored).get(id).copied();
         let expected = stored.unwrap_or_else(|| before.as_deref().map(|crl| crl.number));
@@ -262,7 +262,7 @@ fn dates(context: &Context, issuer: &Issuer, before: Option<&ServedCrl>) -> Resu
 
 async fn build(
     authority: &Authority,
-    signer: &Arc<dyn Signer>,
+    key: &Key,
     number: u64,
     dates: Dates,
     covers: Option<u64>,
@@ -293,7 +293,7 @@ async fn build(
             .await
             .map_err(Error::internal)?
             .map_err(Error::internal)?;
-        let crl: Crl = signing::seal(prepared, signer).await?;
+        let crl: Crl = key.seal(prepared).await?;
         match name {
             None => row.der = crl.der().to_vec(),
             Some(name) => row.parts.push((name, crl.der().to_vec())),
@@ -306,11 +306,7 @@ async fn build(
 ///
 /// # Errors
 /// When the clock is not trusted, or the signer fails.
-pub async fn first_crl(
-    context: &Context,
-    issuer: &Issuer,
-    signer: &Arc<dyn Signer>,
-) -> Result<CrlRow, Error> {
+pub async fn first_crl(context: &Context, issuer: &Issuer, key: &Key) -> Result<CrlRow, Error> {
     let dates = dates(context, issuer, None)?;
     let list = CrlRequest {
         scope: Scope::COMPLETE,
@@ -320,7 +316,7 @@ pub async fn first_crl(
         revoked: &[],
     };
     let prepared = prepare_crl(&list, issuer).map_err(Error::internal)?;
-    let crl = signing::seal(prepared, signer).await?;
+    let crl = key.seal(prepared).await?;
     Ok(CrlRow {
         number: 1,
         der: crl.der().to_vec(),

@@ -6,14 +6,17 @@ use pki::time::Timestamp;
 use super::{Connection, Sqlite};
 use crate::store::StoreError;
 use crate::store::model::{AuthorityRow, ClusterRow, Installation};
-use crate::store::rows::{RawAuthority, RawCluster, RawInstallation, all, join_chain};
+use crate::store::rows::{
+    RawAuthority, RawCluster, RawInstallation, all, join_chain, write_origin,
+};
 
 impl Sqlite {
     pub(in crate::store) async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        let row: Option<RawInstallation> =
-            sqlx::query_as("SELECT kek_salt, kek_check FROM installation")
-                .fetch_optional(&self.reads)
-                .await?;
+        let row: Option<RawInstallation> = sqlx::query_as(
+            "SELECT wrapping, salt, sealed_key, changed_at, version FROM installation",
+        )
+        .fetch_optional(&self.reads)
+        .await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -21,12 +24,53 @@ impl Sqlite {
         &self,
         installation: &Installation,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO installation (kek_salt, kek_check) VALUES ($1, $2)")
-            .bind(installation.kek_salt.as_slice())
-            .bind(&installation.kek_check)
-            .execute(&self.writes)
-            .await?;
+        sqlx::query(
+            "INSERT INTO installation (wrapping, salt, sealed_key, changed_at, version) \
+             VALUES ($1, $2, $3, $4, 1)",
+        )
+        .bind(installation.wrapping.as_str())
+        .bind(installation.salt.as_slice())
+        .bind(&installation.sealed_key)
+        .bind(installation.changed_at.unix())
+        .execute(&self.writes)
+        .await?;
         Ok(())
+    }
+
+    pub(in crate::store) async fn rewrap_installation(
+        &self,
+        installation: &Installation,
+        expected_version: i64,
+        actor: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        // Until the commit the old wrapping key opens, from then on the new one: never both, never neither.
+        let mut tx = self.begin().await?;
+        let updated = sqlx::query(
+            "UPDATE installation SET wrapping = $2, salt = $3, sealed_key = $4, changed_at = $5, \
+             version = version + 1 WHERE version = $1",
+        )
+        .bind(expected_version)
+        .bind(installation.wrapping.as_str())
+        .bind(installation.salt.as_slice())
+        .bind(&installation.sealed_key)
+        .bind(installation.changed_at.unix())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if updated == 0 {
+            return Err(StoreError::Conflict(
+                "the key-encryption key was put under another key in the meantime",
+            ));
+        }
+        sqlx::query("INSERT INTO event (at, actor, kind, detail) VALUES ($1, $2, $3, $4)")
+            .bind(installation.changed_at.unix())
+            .bind(actor)
+            .bind("keys.rekey")
+            .bind(detail)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     pub(in crate::store) async fn clusters(&self) -> Result<Vec<ClusterRow>, StoreError> {
@@ -118,7 +162,7 @@ impl Sqlite {
 
     pub(in crate::store) async fn authorities(&self) -> Result<Vec<AuthorityRow>, StoreError> {
         let rows: Vec<RawAuthority> = sqlx::query_as(
-            "SELECT id, cluster, generation, state, subject, spki, sealed_key, key_uri, request, \
+            "SELECT id, cluster, generation, state, subject, spki, sealed_key, key_uri, key_origin, request, \
              chain, not_after, activate_at, created_at, revoked_at, revoked_reason, \
              crl_shards, crl_delta, version FROM authority ORDER BY cluster, generation",
         )
@@ -132,7 +176,7 @@ impl Sqlite {
         id: &AuthorityId,
     ) -> Result<Option<AuthorityRow>, StoreError> {
         let row: Option<RawAuthority> = sqlx::query_as(
-            "SELECT id, cluster, generation, state, subject, spki, sealed_key, key_uri, request, \
+            "SELECT id, cluster, generation, state, subject, spki, sealed_key, key_uri, key_origin, request, \
              chain, not_after, activate_at, created_at, revoked_at, revoked_reason, \
              crl_shards, crl_delta, version FROM authority WHERE id = $1",
         )
@@ -149,9 +193,9 @@ impl Sqlite {
         let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO authority (id, cluster, generation, state, subject, spki, sealed_key, \
-             key_uri, request, chain, not_after, activate_at, created_at, \
+             key_uri, key_origin, request, chain, not_after, activate_at, created_at, \
              crl_shards, crl_delta, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 1)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1)",
         )
         .bind(authority.id.as_str())
         .bind(authority.cluster.as_str())
@@ -160,7 +204,8 @@ impl Sqlite {
         .bind(&authority.subject)
         .bind(&authority.spki)
         .bind(&authority.sealed_key)
-        .bind(&authority.key_uri)
+        .bind(authority.key_uri.as_ref().map(ToString::to_string))
+        .bind(authority.key_origin.map(write_origin))
         .bind(&authority.request)
         .bind(join_chain(&authority.chain))
         .bind(authority.not_after.map(Timestamp::unix))
@@ -185,15 +230,14 @@ impl Sqlite {
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin().await?;
         let updated = sqlx::query(
-            "UPDATE authority SET state = $3, sealed_key = $4, key_uri = $5, request = $6, \
-             chain = $7, not_after = $8, activate_at = $9, crl_delta = $10, version = version + 1 \
+            "UPDATE authority SET state = $3, sealed_key = $4, request = $5, \
+             chain = $6, not_after = $7, activate_at = $8, crl_delta = $9, version = version + 1 \
              WHERE id = $1 AND version = $2",
         )
         .bind(authority.id.as_str())
         .bind(expected_version)
         .bind(authority.state.as_str())
         .bind(&authority.sealed_key)
-        .bind(&authority.key_uri)
         .bind(&authority.request)
         .bind(join_chain(&authority.chain))
         .bind(authority.not_after.map(Timestamp::unix))
