@@ -162,6 +162,28 @@ async fn exit_codes_tell_refused_from_busy_and_errors_say_what_to_do() {
 }
 
 #[tokio::test]
+async fn inspect_says_what_it_found_where_it_can_say_no_more() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).display().to_string();
+    for (content, words) in [
+        ("", "it is empty"),
+        ("signet_enrol_abc", "an enrolment token"),
+        ("{\"keys\": []}", "a JSON web key set"),
+        ("nothing of the kind", "other text"),
+    ] {
+        std::fs::write(path("file"), content).unwrap();
+        let run = ca(&["inspect", &path("file")], "").await;
+        assert_eq!(run.code, Some(1), "{}", run.stderr);
+        let said = run.stderr.contains(words) && run.stderr.contains("expected");
+        assert!(said, "{words}: {}", run.stderr);
+    }
+    let run = ca(&["inspect", &path("")], "").await;
+    assert!(run.stderr.contains("is a directory"), "{}", run.stderr);
+    let run = ca(&["inspect"], "").await;
+    assert!(run.stderr.contains("standard input"), "{}", run.stderr);
+}
+
+#[tokio::test]
 async fn the_bundle_is_written_to_its_file() {
     let world = World::start().await;
     let (roots, out) = (world.path("roots.pem"), world.path("bundle.pem"));
