@@ -101,6 +101,7 @@ async fn enrol_renew_and_inspect() {
     assert_ne!(first, second);
     assert!(run.stdout.contains(&second), "{}", run.stdout);
     assert!(!run.stdout.contains("to-stdout") && run.stderr.contains("to-stdout"));
+    assert!(!run.stderr.contains('\u{1b}'), "{:?}", run.stderr);
 
     let chain = std::fs::read_to_string(world.path("id/tls.crt")).unwrap();
     let run = ca(&["inspect"], &chain).await;
