@@ -414,6 +414,14 @@ pub enum FilesError {
         /// Its mode.
         mode: u32,
     },
+    /// A key that waits for its answer, and is none.
+    #[error(
+        "{path:?} is not the key of an enrolment under way: remove it to begin anew, with another token where that one was sent"
+    )]
+    PendingKey {
+        /// The file.
+        path: PathBuf,
+    },
     /// Key and certificate do not belong together.
     #[error("the key in {path:?} is not the certificate's")]
     OtherKey {

@@ -10,6 +10,7 @@ pub mod answer;
 mod atomic;
 pub mod bundle;
 mod credentials;
+mod diagnose;
 mod endpoint;
 mod enroll;
 mod entropy;
@@ -25,7 +26,7 @@ mod stand_in;
 
 pub use answer::{AnswerError, SignedCertificate};
 pub use credentials::{CredentialSource, Credentials, CredentialsError, Token};
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, ServerAddress, ServerName};
 pub use enroll::{Order, enroll};
 pub use entropy::NoRandomness;
 pub use error::ClientError;

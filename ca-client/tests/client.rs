@@ -272,7 +272,7 @@ async fn an_expired_certificate_is_replaced_by_the_token_where_there_is_one() {
     // The server's alert, or the end of the connection where that comes first.
     let shut_out = matches!(
         &error,
-        ClientError::NotTaken { .. } | ClientError::Unreachable { .. }
+        ClientError::NotTaken { .. } | ClientError::Closed { .. } | ClientError::Lost { .. }
     );
     assert!(shut_out, "{error:?}");
     assert_eq!(world.directory().load().unwrap().leaf(), &old);

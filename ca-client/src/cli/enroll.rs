@@ -95,8 +95,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
 
     let roots = std::path::absolute(&server.roots)?;
     let mut settings = Settings {
-        server: server.server.clone(),
-        server_name: server.server_name.clone(),
+        server: server.server.to_string(),
+        server_name: server.server_name.as_ref().map(ToString::to_string),
         follow_bundle: serves_under_own_roots(&std::fs::read(&roots)?, signed.bundle().roots()),
         roots,
         profile: order.profile,
