@@ -101,7 +101,6 @@ async fn enrol_renew_and_inspect() {
     assert_ne!(first, second);
     assert!(run.stdout.contains(&second), "{}", run.stdout);
     assert!(!run.stdout.contains("to-stdout") && run.stderr.contains("to-stdout"));
-    assert!(!run.stderr.contains('\u{1b}'), "{:?}", run.stderr);
 
     let chain = std::fs::read_to_string(world.path("id/tls.crt")).unwrap();
     let run = ca(&["inspect"], &chain).await;
@@ -143,9 +142,13 @@ async fn exit_codes_tell_refused_from_busy_and_errors_say_what_to_do() {
     assert!(!run.stderr.contains("stranger"), "{}", run.stderr);
     assert!(run.stdout.is_empty());
 
-    world.server.behave(Manner::Away(1));
-    let run = ca(&enrol, "signet_enrol_abc").await;
+    world.server.behave(Manner::Away(u32::MAX));
+    let short = [&enrol[..], &["--timeout", "1s"]].concat();
+    let run = ca(&short, "signet_enrol_abc").await;
     assert_eq!(run.code, Some(3), "{}", run.stderr);
+    let again = run.stderr.contains("same command again within ten minutes");
+    assert!(again, "{}", run.stderr);
+    assert!(!run.stderr.contains('\u{1b}'), "{:?}", run.stderr);
 
     let run = ca(&enrol[..7], "").await;
     assert_eq!(run.code, Some(2), "{}", run.stderr);
@@ -154,34 +157,11 @@ async fn exit_codes_tell_refused_from_busy_and_errors_say_what_to_do() {
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("ca enroll"), "{}", run.stderr);
 
-    let run = ca(&["inspect"], "nothing of the kind").await;
-    assert_eq!(run.code, Some(1));
-
+    // Twice not now, then a certificate, in one run.
+    world.server.behave(Manner::Away(2));
     let run = ca(&enrol, "signet_enrol_abc").await;
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(world.directory().load().unwrap().leaf().is_valid_at(now()));
-}
-
-#[tokio::test]
-async fn inspect_says_what_it_found_where_it_can_say_no_more() {
-    let home = tempfile::tempdir().unwrap();
-    let path = |name: &str| home.path().join(name).display().to_string();
-    for (content, words) in [
-        ("", "it is empty"),
-        ("signet_enrol_abc", "an enrolment token"),
-        ("{\"keys\": []}", "a JSON web key set"),
-        ("nothing of the kind", "other text"),
-    ] {
-        std::fs::write(path("file"), content).unwrap();
-        let run = ca(&["inspect", &path("file")], "").await;
-        assert_eq!(run.code, Some(1), "{}", run.stderr);
-        let said = run.stderr.contains(words) && run.stderr.contains("expected");
-        assert!(said, "{words}: {}", run.stderr);
-    }
-    let run = ca(&["inspect", &path("")], "").await;
-    assert!(run.stderr.contains("is a directory"), "{}", run.stderr);
-    let run = ca(&["inspect"], "").await;
-    assert!(run.stderr.contains("standard input"), "{}", run.stderr);
 }
 
 /// `ca enroll` with a token that the stand-in knows.
@@ -273,6 +253,56 @@ async fn a_server_that_is_not_believed_is_told_with_its_chain_and_our_roots() {
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     let words = "for DNS:localhost, not for other.example";
     assert!(run.stderr.contains(words), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_take_the_identity_costs_no_token() {
+    let world = World::start().await;
+    std::fs::create_dir(world.path("id")).unwrap();
+    std::fs::write(world.path("id/tls.key"), "somebody's").unwrap();
+    let run = enroll(&world, &world.address, &[]).await;
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("move it away"), "{}", run.stderr);
+    assert!(world.server.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_identity_always_knows_how_it_is_renewed() {
+    let world = World::start().await;
+    // Settings that cannot be written, as on a full disk.
+    std::fs::create_dir_all(world.path("id/signet.toml")).unwrap();
+    let run = enroll(&world, &world.address, &[]).await;
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(!world.path("id/tls.crt").exists());
+
+    std::fs::remove_dir(world.path("id/signet.toml")).unwrap();
+    let run = enroll(&world, &world.address, &[]).await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let dir = world.path("id");
+    let run = ca(&["renew", "--dir", dir.to_str().unwrap()], "").await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn inspect_says_what_it_found_where_it_can_say_no_more() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).display().to_string();
+    for (content, words) in [
+        ("", "it is empty"),
+        ("signet_enrol_abc", "an enrolment token"),
+        ("{\"keys\": []}", "a JSON web key set"),
+        ("nothing of the kind", "other text"),
+    ] {
+        std::fs::write(path("file"), content).unwrap();
+        let run = ca(&["inspect", &path("file")], "").await;
+        assert_eq!(run.code, Some(1), "{}", run.stderr);
+        let said = run.stderr.contains(words) && run.stderr.contains("expected");
+        assert!(said, "{words}: {}", run.stderr);
+    }
+    let run = ca(&["inspect", &path("")], "").await;
+    assert!(run.stderr.contains("is a directory"), "{}", run.stderr);
+    let run = ca(&["inspect"], "").await;
+    assert!(run.stderr.contains("standard input"), "{}", run.stderr);
 }
 
 #[tokio::test]
