@@ -9,6 +9,7 @@
 //! ..data  -> ..1795488780-9f86d081884c7d65     the one link that is swapped
 //! ..1795488780-9f86d081884c7d65/               mode 0700, never changed once `..data` points at it
 //! ..lock                                       held by whoever writes
+//! ..hook_due                                   there from before a renewal until its hook has run
 //! ..pending-3b1c...                            the key of an enrolment under way: see `pending`
 //! ```
 //!
@@ -35,6 +36,7 @@ use crate::identity::is_key_of;
 const CURRENT: &str = "..data";
 const STAGED: &str = "..data_tmp";
 const LOCK: &str = "..lock";
+const HOOK_DUE: &str = "..hook_due";
 const DIRECTORY_MODE: u32 = 0o700;
 /// How often a reader resolves again before it says that the directory does not hold still.
 const READ_ATTEMPTS: usize = 10;
@@ -248,6 +250,28 @@ impl IdentityDir {
         self.clear_leftovers()?;
         sync_directory(&self.path)?;
         after(Step::OldRemoved)
+    }
+
+    /// Remembers, through a kill too, that somebody has still to be told of a new set.
+    pub(crate) fn set_hook_due(&self, due: bool) -> Result<(), FilesError> {
+        let path = self.path.join(HOOK_DUE);
+        let set = || {
+            if due {
+                OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .mode(KEY_MODE)
+                    .open(&path)?;
+            } else {
+                remove_if_there(&path)?;
+            }
+            sync_directory(&self.path)
+        };
+        set().map_err(|source| self.error("write to", source))
+    }
+
+    pub(crate) fn is_hook_due(&self) -> bool {
+        self.path.join(HOOK_DUE).exists()
     }
 
     /// Waits until nobody else writes. The lock goes with the file, so the system lets go of it if we are killed.

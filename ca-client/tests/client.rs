@@ -341,6 +341,30 @@ async fn a_failing_hook_does_not_undo_the_renewal() {
 }
 
 #[tokio::test]
+async fn a_hook_that_was_not_run_is_run_at_the_next_start() {
+    let world = World::start().await;
+    world.put_identity(now());
+    let mut renewal = world.renewal();
+    // As a kill between the new files and the hook would leave it: the hook of this one never ends well.
+    renewal.hook = Some(Hook::new("exit 7"));
+    renewal.once(now()).await.unwrap();
+    let told = world.path("told");
+    renewal.hook = Some(Hook::new("echo >> \"$SIGNET_DIR/../told\""));
+    for _ in 0..2 {
+        let seen = async {
+            while !told.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let watched = renewal.watch(&now, seen);
+        tokio::time::timeout(LONG, watched).await.unwrap().unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&told).unwrap(), "\n", "once");
+    assert_eq!(world.server.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_new_root_of_the_server_is_followed_through_the_bundle() {
     let world = World::start().await;
     world.put_identity(now());
