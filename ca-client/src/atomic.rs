@@ -17,13 +17,22 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(without_path)?;
     file.write_all(content)?;
     file.as_file()
         .set_permissions(fs::Permissions::from_mode(CERTIFICATE_MODE))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     sync_directory(directory)
+}
+
+/// The system's own words: the temporary file's name, which `tempfile` puts behind them, tells nobody anything.
+fn without_path(error: io::Error) -> io::Error {
+    let words = error.to_string();
+    match words.split_once(" at path ") {
+        Some((words, _)) => io::Error::new(error.kind(), words),
+        None => error,
+    }
 }
 
 /// Writes a file that must not be there yet, down to the disk.
@@ -47,5 +56,17 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_no_file_that_nobody_knows() {
+        let error = write_atomically(Path::new("/nonexistent/file"), b"").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(!error.to_string().contains("tmp"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ use pki::bundle::Bundle;
 use pki::name::TrustDomain;
 use proto::ca::v1::certificate_service_client::CertificateServiceClient;
 use proto::ca::v1::{GetTrustBundleRequest, TrustBundle, WatchTrustBundleRequest};
+use tonic::Request;
 
 use crate::answer::{self, AnswerError};
 use crate::atomic;
@@ -15,6 +16,7 @@ use crate::entropy;
 use crate::error::{ClientError, chain};
 use crate::files::FilesError;
 use crate::renew::Backoff;
+use crate::sign::ANSWER_TIMEOUT;
 
 /// The bundle as it stands. Nobody has to prove who they are: it holds public things, and the server proves itself.
 ///
@@ -22,13 +24,17 @@ use crate::renew::Backoff;
 /// When the server cannot be reached, refuses, or answers with no bundle of this trust domain.
 pub async fn get(endpoint: &Endpoint, trust_domain: &TrustDomain) -> Result<Bundle, ClientError> {
     let channel = endpoint.connect(None).await?;
-    let response = CertificateServiceClient::new(channel)
-        .get_trust_bundle(GetTrustBundleRequest {
-            trust_domain: trust_domain.to_string(),
-        })
+    let mut request = Request::new(GetTrustBundleRequest {
+        trust_domain: trust_domain.to_string(),
+    });
+    request.set_timeout(ANSWER_TIMEOUT);
+    match CertificateServiceClient::new(channel)
+        .get_trust_bundle(request)
         .await
-        .map_err(|status| ClientError::from_status(endpoint.address(), &status))?;
-    read(response.into_inner().bundle.as_ref(), trust_domain)
+    {
+        Ok(response) => read(response.into_inner().bundle.as_ref(), trust_domain),
+        Err(status) => Err(endpoint.explain(None, &status).await),
+    }
 }
 
 /// Calls `on_bundle` with the bundle, and again whenever its sequence number grows, until `stop` is done. What goes
@@ -70,15 +76,22 @@ async fn follow(
     on_bundle: &mut impl FnMut(&Bundle) -> Result<(), ClientError>,
 ) -> Result<(), ClientError> {
     let channel = endpoint.connect(None).await?;
-    let from_status = |status| ClientError::from_status(endpoint.address(), &status);
-    let mut stream = CertificateServiceClient::new(channel)
-        .watch_trust_bundle(WatchTrustBundleRequest {
-            trust_domain: trust_domain.to_string(),
-        })
+    let asked = WatchTrustBundleRequest {
+        trust_domain: trust_domain.to_string(),
+    };
+    let mut stream = match CertificateServiceClient::new(channel)
+        .watch_trust_bundle(asked)
         .await
-        .map_err(from_status)?
-        .into_inner();
-    while let Some(message) = stream.message().await.map_err(from_status)? {
+    {
+        Ok(response) => response.into_inner(),
+        Err(status) => return Err(endpoint.explain(None, &status).await),
+    };
+    loop {
+        let message = match stream.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(()),
+            Err(status) => return Err(endpoint.explain(None, &status).await),
+        };
         let bundle = read(message.bundle.as_ref(), trust_domain)?;
         // A replica that is behind must not bring a removed root back.
         if seen.is_none_or(|seen| bundle.sequence() > seen) {
@@ -86,7 +99,6 @@ async fn follow(
             *seen = Some(bundle.sequence());
         }
     }
-    Ok(())
 }
 
 fn read(bundle: Option<&TrustBundle>, asked: &TrustDomain) -> Result<Bundle, ClientError> {

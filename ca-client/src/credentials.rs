@@ -33,6 +33,10 @@ impl Token {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// The value of `authorization`, marked so that HTTP/2 does not put it into its header table.
     pub(crate) fn bearer(&self) -> Result<MetadataValue<Ascii>, CredentialsError> {
         let text = Zeroizing::new(format!("Bearer {}", self.0.as_str()));

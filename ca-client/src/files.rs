@@ -8,6 +8,9 @@
 //! ca.crt  -> ..data/ca.crt
 //! ..data  -> ..1795488780-9f86d081884c7d65     the one link that is swapped
 //! ..1795488780-9f86d081884c7d65/               mode 0700, never changed once `..data` points at it
+//! ..lock                                       held by whoever writes
+//! ..hook_due                                   there from before a renewal until its hook has run
+//! ..pending-3b1c...                            the key of an enrolment under way: see `pending`
 //! ```
 //!
 //! Renaming a new link over `..data` is the commit point: before it everybody sees the old set, after it the new one, and
@@ -16,7 +19,7 @@
 //! A program that opens `tls.crt` and `tls.key` by name at the very moment of the swap can still mix the two sets, as with
 //! any secret volume: it reloads when the renewal's hook tells it to.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -33,6 +36,7 @@ use crate::identity::is_key_of;
 const CURRENT: &str = "..data";
 const STAGED: &str = "..data_tmp";
 const LOCK: &str = "..lock";
+const HOOK_DUE: &str = "..hook_due";
 const DIRECTORY_MODE: u32 = 0o700;
 /// How often a reader resolves again before it says that the directory does not hold still.
 const READ_ATTEMPTS: usize = 10;
@@ -147,7 +151,8 @@ impl IdentityDir {
     /// Makes the directory (mode 0700) unless it is there.
     ///
     /// # Errors
-    /// When it cannot be made, or others than its owner may write to it.
+    /// When it cannot be made, others than its owner may write to it, or a file of the set's name is there that we have not
+    /// made.
     pub fn prepare(&self) -> Result<(), FilesError> {
         DirBuilder::new()
             .recursive(true)
@@ -165,7 +170,8 @@ impl IdentityDir {
                 mode: mode & 0o7777,
             });
         }
-        Ok(())
+        self.refuse_foreign_files()
+            .map_err(|source| self.error("write to", source))
     }
 
     /// Replaces the identity: afterwards readers see all of the new set, whatever happens before, all of the old one.
@@ -207,14 +213,8 @@ impl IdentityDir {
     }
 
     fn write_set(&self, version: &str, set: Set<'_>, after: AfterStep<'_>) -> io::Result<()> {
-        // Held to the end, and let go by the system if we are killed: two writers would clear each other's work.
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(KEY_MODE)
-            .open(self.path.join(LOCK))?;
-        lock.lock()?;
+        // Held to the end: two writers would clear each other's work.
+        let _lock = self.lock()?;
         self.refuse_foreign_files()?;
         // What a killed writer left behind, in whichever step.
         self.clear_leftovers()?;
@@ -250,6 +250,40 @@ impl IdentityDir {
         self.clear_leftovers()?;
         sync_directory(&self.path)?;
         after(Step::OldRemoved)
+    }
+
+    /// Remembers, through a kill too, that somebody has still to be told of a new set.
+    pub(crate) fn set_hook_due(&self, due: bool) -> Result<(), FilesError> {
+        let path = self.path.join(HOOK_DUE);
+        let set = || {
+            if due {
+                OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .mode(KEY_MODE)
+                    .open(&path)?;
+            } else {
+                remove_if_there(&path)?;
+            }
+            sync_directory(&self.path)
+        };
+        set().map_err(|source| self.error("write to", source))
+    }
+
+    pub(crate) fn is_hook_due(&self) -> bool {
+        self.path.join(HOOK_DUE).exists()
+    }
+
+    /// Waits until nobody else writes. The lock goes with the file, so the system lets go of it if we are killed.
+    pub(crate) fn lock(&self) -> io::Result<File> {
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(KEY_MODE)
+            .open(self.path.join(LOCK))?;
+        lock.lock()?;
+        Ok(lock)
     }
 
     /// Refuses to replace a file that we have not made.
@@ -345,7 +379,7 @@ impl IdentityDir {
         })
     }
 
-    fn error(&self, action: &'static str, source: io::Error) -> FilesError {
+    pub(crate) fn error(&self, action: &'static str, source: io::Error) -> FilesError {
         FilesError::Io {
             action,
             path: self.path.clone(),
@@ -413,6 +447,14 @@ pub enum FilesError {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+    },
+    /// A key that waits for its answer, and is none.
+    #[error(
+        "{path:?} is not the key of an enrolment under way: remove it to begin anew, with another token where that one was sent"
+    )]
+    PendingKey {
+        /// The file.
+        path: PathBuf,
     },
     /// Key and certificate do not belong together.
     #[error("the key in {path:?} is not the certificate's")]

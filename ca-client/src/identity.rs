@@ -50,11 +50,22 @@ impl NewKey {
             KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
         };
         // rcgen's copy of the key is wiped too; what ring keeps in its own is not (it has no way to ask for it).
-        let pair = Zeroizing::new(KeyPair::generate_for(algorithm)?);
+        Self::of_pair(&Zeroizing::new(KeyPair::generate_for(algorithm)?), names)
+    }
+
+    /// The same for a key that was made before, PEM of PKCS#8.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn from_pem(key: &str, names: &SubjectNames) -> Result<Self, IdentityError> {
+        Self::of_pair(&Zeroizing::new(KeyPair::from_pem(key)?), names)
+    }
+
+    fn of_pair(pair: &KeyPair, names: &SubjectNames) -> Result<Self, IdentityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.subject_alt_names = alt_names(names)?;
-        let csr = params.serialize_request(&*pair)?.der().to_vec();
+        let csr = params.serialize_request(pair)?.der().to_vec();
         Ok(Self {
             key: Zeroizing::new(pair.serialize_pem()),
             csr,

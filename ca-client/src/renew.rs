@@ -10,7 +10,7 @@ use pki::time::{Timestamp, Ttl};
 use crate::answer::SignedCertificate;
 use crate::credentials::{CredentialSource, Credentials, CredentialsError};
 use crate::endpoint::Endpoint;
-use crate::enroll::{Order, enroll};
+use crate::enroll::{Enrolment, Order};
 use crate::entropy;
 use crate::error::{ClientError, chain};
 use crate::files::{IdentityDir, StoredIdentity};
@@ -113,23 +113,34 @@ impl Renewal {
         let credentials = self.credentials(&current, now)?;
         let names = names_of(current.leaf())?;
         let endpoint = self.endpoint(&current)?;
-        let signed = enroll(
-            &endpoint,
-            &credentials,
-            &names,
-            &self.order,
-            &self.directory,
-            now,
-        )
-        .await?;
-        let hook = match &self.hook {
-            Some(hook) => Some(hook.run(&absolute(self.directory.path())).await),
-            None => None,
+        let enrolment = Enrolment {
+            endpoint: &endpoint,
+            credentials: &credentials,
+            names: &names,
+            order: &self.order,
+            directory: &self.directory,
         };
-        if let Some(outcome) = &hook {
-            outcome.log();
+        let answered = enrolment.ask(now).await?;
+        if self.hook.is_some() {
+            // Before the new set is there: a kill after that would leave a program with the old one until it expires.
+            self.directory.set_hook_due(true)?;
         }
+        let signed = answered.write(&self.directory, now)?;
+        let hook = self.run_hook().await;
         Ok(Renewed { signed, hook })
+    }
+
+    async fn run_hook(&self) -> Option<HookOutcome> {
+        let hook = self.hook.as_ref()?;
+        let outcome = hook.run(&absolute(self.directory.path())).await;
+        outcome.log();
+        // One that failed is due again at the next start.
+        if matches!(outcome, HookOutcome::Done)
+            && let Err(error) = self.directory.set_hook_due(false)
+        {
+            tracing::warn!(error = chain(&error), "the hook will run once more");
+        }
+        Some(outcome)
     }
 
     fn credentials(
@@ -159,7 +170,8 @@ impl Renewal {
         }
     }
 
-    /// Renews at half-life, for as long as `stop` is not done. Failures are logged and tried again, with growing
+    /// Renews at half-life, for as long as `stop` is not done, and first runs the hook of a renewal whose process was killed
+    /// before it could. Failures are logged and tried again, with growing
     /// pauses; it never gives up, neither before the certificate has expired nor after.
     ///
     /// # Errors
@@ -178,6 +190,9 @@ impl Renewal {
     }
 
     async fn renew_for_ever(&self, clock: &dyn Fn() -> Timestamp) {
+        if self.directory.is_hook_due() {
+            self.run_hook().await;
+        }
         loop {
             self.sleep_until_due(clock).await;
             let mut failures = 0;

@@ -16,8 +16,9 @@ use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::identity::IdentityError;
 
-/// Until an answer is there. The server waits up to 2 s for a place in its queue.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until an answer is there. The server waits up to 2 s for a place in its queue; an answer that takes longer than this is
+/// lost, and asking again is better than waiting.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends the DER of a request and checks what comes back, as it stands at `now`. No profile is the server's
 /// `workload`, no lifetime the profile's default.
@@ -44,11 +45,13 @@ pub async fn sign(
     authorize(&mut request, credentials)?;
     request.set_timeout(ANSWER_TIMEOUT);
     let channel = endpoint.connect(Some(credentials)).await?;
-    let response = CertificateServiceClient::new(channel)
+    match CertificateServiceClient::new(channel)
         .sign_certificate(request)
         .await
-        .map_err(|status| ClientError::from_status(endpoint.address(), &status))?;
-    Ok(answer::check(response.get_ref(), &csr, now)?)
+    {
+        Ok(response) => Ok(answer::check(response.get_ref(), &csr, now)?),
+        Err(status) => Err(endpoint.explain(Some(credentials), &status).await),
+    }
 }
 
 /// Puts a token into the request's metadata; a certificate is in the connection already.

@@ -272,7 +272,7 @@ async fn an_expired_certificate_is_replaced_by_the_token_where_there_is_one() {
     // The server's alert, or the end of the connection where that comes first.
     let shut_out = matches!(
         &error,
-        ClientError::NotTaken { .. } | ClientError::Unreachable { .. }
+        ClientError::NotTaken { .. } | ClientError::Closed { .. } | ClientError::Lost { .. }
     );
     assert!(shut_out, "{error:?}");
     assert_eq!(world.directory().load().unwrap().leaf(), &old);
@@ -338,6 +338,30 @@ async fn a_failing_hook_does_not_undo_the_renewal() {
     let renewed = renewal.once(now()).await.unwrap();
     assert!(matches!(renewed.hook, Some(HookOutcome::Failed(_))));
     assert_ne!(world.directory().load().unwrap().leaf(), &old);
+}
+
+#[tokio::test]
+async fn a_hook_that_was_not_run_is_run_at_the_next_start() {
+    let world = World::start().await;
+    world.put_identity(now());
+    let mut renewal = world.renewal();
+    // As a kill between the new files and the hook would leave it: the hook of this one never ends well.
+    renewal.hook = Some(Hook::new("exit 7"));
+    renewal.once(now()).await.unwrap();
+    let told = world.path("told");
+    renewal.hook = Some(Hook::new("echo >> \"$SIGNET_DIR/../told\""));
+    for _ in 0..2 {
+        let seen = async {
+            while !told.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let watched = renewal.watch(&now, seen);
+        tokio::time::timeout(LONG, watched).await.unwrap().unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&told).unwrap(), "\n", "once");
+    assert_eq!(world.server.seen.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 //!
 //! A description judges nothing beyond what it says: what it calls signed was checked, what it only read is not called so.
 
+mod found;
 mod words;
 
-pub use words::{Description, Fact};
+pub use found::kind_of;
+pub use words::{Description, Fact, name};
 
 use crate::asn1::{self, Der, DerError};
 use crate::certificate::{Certificate, CertificateError};
@@ -15,7 +17,7 @@ use crate::extension::{self as ext, Extensions, KeyUsage, Purpose};
 use crate::key::SignatureAlgorithm;
 use crate::pem::{self, PemError};
 use crate::time::Timestamp;
-use words::{name, oid, pairs, span, standing};
+use words::{oid, pairs, span, standing};
 
 /// Reads `input`, PEM or DER, and describes each thing in it, as it stands at `now`. Certificates that come together
 /// are described as a chain: each says who of the others signed it.
@@ -55,7 +57,7 @@ fn read_pem(input: &[u8], now: Timestamp) -> Result<Vec<Description>, DescribeEr
         found.push(key);
     }
     if found.is_empty() {
-        return Err(DescribeError::NothingInPem);
+        return Err(DescribeError::Nothing(kind_of(input)));
     }
     Ok(found)
 }
@@ -87,11 +89,7 @@ fn read_der(input: &[u8], now: Timestamp) -> Result<Description, DescribeError> 
     ) {
         return Err(as_request.into());
     }
-    Err(DescribeError::Nothing(Box::new(NoneOf {
-        as_certificate,
-        as_crl,
-        as_request,
-    })))
+    Err(DescribeError::Nothing(kind_of(input)))
 }
 
 /// Describes certificates that stand together: each also says who of them signed it.
@@ -391,18 +389,6 @@ fn entry(revoked: &RevokedCertificate) -> String {
     format!("{serial} at {revoked_at}, {reason}")
 }
 
-/// Why bytes are none of the things that are described.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a certificate ({as_certificate}), a CRL ({as_crl}) or a request ({as_request})")]
-pub struct NoneOf {
-    /// Why it is no certificate.
-    pub as_certificate: CertificateError,
-    /// Why it is no CRL.
-    pub as_crl: CrlError,
-    /// Why it is no request.
-    pub as_request: CsrError,
-}
-
 /// Why nothing was described.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DescribeError {
@@ -412,12 +398,9 @@ pub enum DescribeError {
     /// A CRL that does not read.
     #[error("it holds a CRL that does not read")]
     Crl(#[from] CrlError),
-    /// Bytes that are none of them.
-    #[error("neither PEM nor the DER of {0}")]
-    Nothing(Box<NoneOf>),
-    /// PEM of other things.
-    #[error("the PEM holds no CERTIFICATE, CERTIFICATE REQUEST or X509 CRL")]
-    NothingInPem,
+    /// None of them.
+    #[error("expected certificates, a request or CRLs, as PEM or DER; found {0}")]
+    Nothing(&'static str),
     /// PEM that is broken.
     #[error("the PEM is broken")]
     Pem(#[from] PemError),

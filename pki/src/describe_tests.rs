@@ -173,15 +173,17 @@ fn a_request_with_a_broken_proof_is_an_error() {
 }
 
 #[test]
-fn bytes_of_no_kind_say_why_they_are_none() {
-    assert!(matches!(
-        read(&[0x30, 0x03, 0x02, 0x01, 0x00], now()),
-        Err(DescribeError::Nothing(_))
-    ));
-    assert_eq!(
-        read(b"-----BEGIN X-----\n-----END X-----\n", now()),
-        Err(DescribeError::NothingInPem)
-    );
+fn what_is_none_of_them_is_said_to_be_what_it_is() {
+    for (input, kind) in [
+        (&[0x30, 0x03, 0x02, 0x01, 0x05][..], "DER of another kind"),
+        (
+            b"-----BEGIN X-----\n-----END X-----\n",
+            "PEM of another kind",
+        ),
+        (b"", "nothing: it is empty"),
+    ] {
+        assert_eq!(read(input, now()), Err(DescribeError::Nothing(kind)));
+    }
 }
 
 #[test]

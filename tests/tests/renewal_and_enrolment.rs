@@ -523,6 +523,7 @@ fn the_program_enrols_renews_and_inspects_and_its_exit_codes_tell_faults_apart()
     );
     let away = format!("https://localhost:{}", closed.local_addr().unwrap().port());
     drop(closed);
+    let at = |listener: std::net::SocketAddr| format!("https://localhost:{}", listener.port());
     let stranger = path("stranger.pem");
     std::fs::write(&stranger, Fleet::on_sqlite(&["x"]).root_pem()).unwrap();
     let wrong = [
@@ -546,7 +547,22 @@ fn the_program_enrols_renews_and_inspects_and_its_exit_codes_tell_faults_apart()
             enroll(&away, &roots, &bad, GATEWAY),
             3,
         ),
-        ("no URL", enroll("nowhere", &roots, &bad, GATEWAY), 1),
+        ("no URL", enroll("nowhere", &roots, &bad, GATEWAY), 2),
+        (
+            "no TLS",
+            enroll(&url.replace("https", "http"), &roots, &bad, GATEWAY),
+            2,
+        ),
+        (
+            "a listener that wants a client certificate",
+            enroll(&at(server.admin), &roots, &bad, GATEWAY),
+            1,
+        ),
+        (
+            "a listener without TLS",
+            enroll(&at(server.public), &roots, &bad, GATEWAY),
+            1,
+        ),
         ("no SPIFFE id", enroll(&url, &roots, &bad, "https://x"), 2),
         ("no arguments", ca(&["enroll"]), 2),
         (

@@ -1,17 +1,19 @@
 //! `ca enroll`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ca_client::{
-    CredentialSource, FileNames, IdentityDir, KeyKind, Order, Settings, SignedCertificate,
-    serves_under_own_roots,
+    ClientError, CredentialSource, Enrolment, FileNames, IdentityDir, KeyKind, Order, Patience,
+    Settings, SignedCertificate, serves_under_own_roots,
 };
 use clap::{ArgGroup, Args};
 use pki::extension::SubjectNames;
 use pki::name::{ClusterName, DnsName, ProfileName, SpiffeId};
 use pki::time::Ttl;
 use serde::Serialize;
+use tonic::Code;
 
 use super::{Output, Server, now, print};
 
@@ -24,7 +26,10 @@ Examples:
     ca enroll --server https://ca.example:8443 --roots roots.pem --dir /var/lib/identity \\
       --enrolment-token-file - --spiffe-id spiffe://example.org/edge/gateway-7 < token
   A gateway's host names:
-    ca enroll ... --profile server --dns api.example.org --dns www.example.org --ttl 30d";
+    ca enroll ... --profile server --dns api.example.org --dns www.example.org --ttl 30d
+
+An enrolment token is good for one key. The key is in the directory before it is sent, so that a lost answer costs
+nothing: the same command, run again within ten minutes, gets the certificate.";
 
 /// Arguments of `ca enroll`.
 #[derive(Debug, Args)]
@@ -61,6 +66,9 @@ pub(crate) struct Arguments {
     /// The lifetime, like 30m or 24h [default: the profile's]
     #[arg(long, value_name = "TTL")]
     ttl: Option<Ttl>,
+    /// How long to ask again when an answer is lost or the server is busy
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    timeout: Ttl,
     /// The kind of key: p256 or p384
     #[arg(long, default_value = "p256", value_name = "KIND")]
     key: KeyKind,
@@ -78,7 +86,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     } = &arguments;
     let endpoint = server.endpoint()?;
     let source = source(&arguments)?;
-    let credentials = source.read().map_err(ca_client::ClientError::from)?;
+    let credentials = source.read().map_err(ClientError::from)?;
     let names = SubjectNames {
         spiffe: arguments.spiffe_id.clone(),
         dns: arguments.dns.clone(),
@@ -90,16 +98,28 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
         key: arguments.key,
     };
     let directory = IdentityDir::new(dir, FileNames::default());
-    let signed =
-        ca_client::enroll(&endpoint, &credentials, &names, &order, &directory, now()).await?;
+    let patience = Patience {
+        bound: Duration::from_secs(arguments.timeout.seconds().unsigned_abs()),
+        ..Patience::default()
+    };
+    let enrolment = Enrolment {
+        endpoint: &endpoint,
+        credentials: &credentials,
+        names: &names,
+        order: &order,
+        directory: &directory,
+    };
+    let answered = match enrolment.ask_patiently(&patience, &now).await {
+        Ok(answered) => answered,
+        Err(error) => return Err(with_hint(error, &directory)),
+    };
 
-    let roots = std::path::absolute(&server.roots)?;
     let mut settings = Settings {
-        server: server.server.clone(),
-        server_name: server.server_name.clone(),
-        follow_bundle: serves_under_own_roots(&std::fs::read(&roots)?, signed.bundle().roots()),
-        roots,
-        profile: order.profile,
+        server: server.server.to_string(),
+        server_name: server.server_name.as_ref().map(ToString::to_string),
+        follow_bundle: serves_under_own_roots(endpoint.roots(), answered.signed().bundle().roots()),
+        roots: std::path::absolute(&server.roots)?,
+        profile: order.profile.clone(),
         ttl: order.ttl,
         key: order.key,
         token_file: None,
@@ -107,10 +127,34 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
         enrolment_token_file: None,
     };
     settings.remember(&source);
-    settings.save(dir).context(
-        "the certificate is there, but its settings were not remembered: give them to `ca renew`",
-    )?;
+    // Before the identity: whoever is killed between the two runs the same command again, and an identity always knows how
+    // it is renewed.
+    settings.save(dir)?;
+    let signed = answered
+        .write(&directory, now())
+        .map_err(ClientError::from)?;
     Issued::new(&signed, &directory).print(*output)
+}
+
+/// Scripts run the same command again, long after it has worked.
+fn with_hint(error: ClientError, directory: &IdentityDir) -> anyhow::Error {
+    let refused = matches!(
+        &error,
+        ClientError::Refused {
+            code: Code::Unauthenticated,
+            ..
+        }
+    );
+    if let Ok(there) = directory.load()
+        && refused
+        && there.leaf().is_valid_at(now())
+    {
+        tracing::info!(
+            not_after = %there.leaf().not_after(),
+            "the directory holds a certificate already; `ca renew` needs no token"
+        );
+    }
+    error.into()
 }
 
 fn source(arguments: &Arguments) -> Result<CredentialSource> {

@@ -6,12 +6,12 @@ mod inspect;
 mod renew;
 
 use std::future::Future;
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ca_client::{ClientError, Endpoint};
+use ca_client::{ClientError, Endpoint, ServerAddress, ServerName};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pki::time::Timestamp;
 use serde::Serialize;
@@ -22,7 +22,7 @@ Exit codes:
   0  done
   1  refused or failed: the message says what to do
   2  wrong usage
-  3  temporary: the server is away or busy, try again later
+  3  temporary: the server is away or busy, or its answer was lost: try again
 
 Tokens are read from files or standard input (-), never from the command line or the environment.
 Logs go to standard error; SIGNET_LOG sets what is logged (error, warn, info, debug).";
@@ -66,25 +66,21 @@ enum Output {
 struct Server {
     /// The CA's issuance listener, https://host:port
     #[arg(long, env = "SIGNET_SERVER", value_name = "URL")]
-    server: String,
+    server: ServerAddress,
     /// PEM file of the roots that vouch for the server
     #[arg(long, env = "SIGNET_ROOTS", value_name = "FILE")]
     roots: PathBuf,
     /// The name in the server's certificate, where it is not the host of --server
     #[arg(long, env = "SIGNET_SERVER_NAME", value_name = "NAME")]
-    server_name: Option<String>,
+    server_name: Option<ServerName>,
 }
 
 impl Server {
     fn endpoint(&self) -> Result<Endpoint> {
-        endpoint(&self.server, &self.roots, self.server_name.clone())
+        let (server, name) = (self.server.clone(), self.server_name.clone());
+        let endpoint = Endpoint::with_roots_of(server, &self.roots, name);
+        Ok(endpoint.map_err(ClientError::from)?)
     }
-}
-
-fn endpoint(server: &str, roots: &Path, server_name: Option<String>) -> Result<Endpoint> {
-    let pem = std::fs::read(roots)
-        .with_context(|| format!("cannot read the server's roots {}", roots.display()))?;
-    Ok(Endpoint::new(server, pem, server_name).map_err(ClientError::from)?)
 }
 
 /// Runs the command and says how it ended.
@@ -126,10 +122,13 @@ fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn start_log() {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let filter = EnvFilter::try_from_env("SIGNET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Files and pipes get no escapes, and nobody who asks for none (no-color.org).
+        .with_ansi(std::io::stderr().is_terminal() && !no_color)
         .with_target(false)
         .init();
 }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ca_client::{
-    Backoff, ClientError, FileNames, FilesError, Hook, IdentityDir, Order, Renewal, Settings,
+    Backoff, ClientError, Endpoint, EndpointError, FileNames, FilesError, Hook, IdentityDir, Order,
+    Renewal, ServerAddress, ServerName, Settings,
 };
 use clap::Args;
 use pki::time::Ttl;
 
 use super::enroll::Issued;
-use super::{Output, endpoint, now, stopped};
+use super::{Output, now, stopped};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -33,13 +34,13 @@ pub(crate) struct Arguments {
     dir: PathBuf,
     /// The CA's issuance listener, https://host:port
     #[arg(long, env = "SIGNET_SERVER", value_name = "URL")]
-    server: Option<String>,
+    server: Option<ServerAddress>,
     /// PEM file of the roots that vouch for the server
     #[arg(long, env = "SIGNET_ROOTS", value_name = "FILE")]
     roots: Option<PathBuf>,
     /// The name in the server's certificate, where it is not the host of --server
     #[arg(long, env = "SIGNET_SERVER_NAME", value_name = "NAME")]
-    server_name: Option<String>,
+    server_name: Option<ServerName>,
     /// Go on renewing until stopped
     #[arg(long)]
     watch: bool,
@@ -79,26 +80,24 @@ fn renewal(arguments: Arguments) -> Result<Renewal> {
         follow_bundle = settings.follow_bundle && roots.is_none();
         // A name remembered for one server is not another one's.
         if server.is_none() {
-            server_name = server_name.or(settings.server_name);
+            let remembered = settings.server_name.map(|name| name.parse());
+            server_name = server_name.or(remembered.transpose().map_err(unusable)?);
+            server = Some(settings.server.parse().map_err(unusable)?);
         }
-        server = server.or(Some(settings.server));
         roots = roots.or(Some(settings.roots));
         order = Order {
             profile: settings.profile,
             ttl: settings.ttl,
             key: settings.key,
         };
-    } else if !arguments.dir.exists() {
-        return Err(ClientError::Files(FilesError::NotEnrolled {
-            path: arguments.dir,
-        })
-        .into());
+    } else if let Err(error @ FilesError::NotEnrolled { .. }) = directory.load() {
+        return Err(ClientError::Files(error).into());
     }
     order.ttl = arguments.ttl.or(order.ttl);
     let server = server.context("no server is remembered in the directory: give --server")?;
     let roots = roots.context("no roots are remembered in the directory: give --roots")?;
     Ok(Renewal {
-        endpoint: endpoint(&server, &roots, server_name)?,
+        endpoint: Endpoint::with_roots_of(server, &roots, server_name).map_err(unusable)?,
         directory,
         follow_bundle,
         order,
@@ -106,4 +105,8 @@ fn renewal(arguments: Arguments) -> Result<Renewal> {
         hook: arguments.hook.map(Hook::new),
         backoff: Backoff::default(),
     })
+}
+
+fn unusable(error: EndpointError) -> ClientError {
+    error.into()
 }

@@ -203,7 +203,7 @@ pub struct World {
     pub server: Arc<StandIn>,
     pub address: String,
     pub home: tempfile::TempDir,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl World {
@@ -219,20 +219,8 @@ impl World {
             bundle,
             authority,
         });
-        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let port = incoming.local_addr().unwrap().port();
-        let tls = tls(&server.authority);
-        let service = CertificateServiceServer::new(Service(server.clone()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            tonic::transport::Server::builder()
-                .tls_config(tls)
-                .unwrap()
-                .add_service(service)
-                .serve_with_incoming(incoming)
-                .await
-                .unwrap();
-        });
+        let address = serve(&server, true, &mut tasks);
         let home = tempfile::tempdir().unwrap();
         std::fs::write(
             home.path().join("roots.pem"),
@@ -242,10 +230,15 @@ impl World {
         std::fs::write(home.path().join("token"), format!("{TOKEN}\n")).unwrap();
         Self {
             server,
-            address: format!("https://localhost:{port}"),
+            address,
             home,
-            _tasks: tasks,
+            tasks,
         }
+    }
+
+    /// Serves on one more port, where a client has to have a certificate; gives its address.
+    pub fn serve_to_clients_alone(&mut self) -> String {
+        serve(&self.server, false, &mut self.tasks)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -305,6 +298,23 @@ pub fn own_id() -> SubjectNames {
     SubjectNames::of_spiffe(SpiffeId::parse(ID).unwrap())
 }
 
+fn serve(server: &Arc<StandIn>, to_anybody: bool, tasks: &mut JoinSet<()>) -> String {
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = incoming.local_addr().unwrap().port();
+    let tls = tls(&server.authority).client_auth_optional(to_anybody);
+    let service = CertificateServiceServer::new(Service(server.clone()));
+    tasks.spawn(async move {
+        tonic::transport::Server::builder()
+            .tls_config(tls)
+            .unwrap()
+            .add_service(service)
+            .serve_with_incoming(incoming)
+            .await
+            .unwrap();
+    });
+    format!("https://localhost:{port}")
+}
+
 fn tls(authority: &Authority) -> ServerTlsConfig {
     let names = SubjectNames {
         dns: vec![DnsName::parse("localhost").unwrap()],
@@ -316,7 +326,6 @@ fn tls(authority: &Authority) -> ServerTlsConfig {
     ServerTlsConfig::new()
         .identity(Identity::from_pem(chain, key.key_pem().as_bytes()))
         .client_ca_root(Pem::from_pem(authority.root.to_pem()))
-        .client_auth_optional(true)
 }
 
 /// What a file holds, or `None`.

@@ -163,11 +163,12 @@ const ATTRIBUTES: [(&[u8], &str); 8] = [
     ),
 ];
 
-/// A distinguished name in the order in which it is written: `O=Signet, CN=root`.
-pub(super) fn name(der: &[u8]) -> String {
+/// A distinguished name in the order in which it is written, `O=Signet, CN=root`, fit for a terminal.
+#[must_use]
+pub fn name(der: &[u8]) -> String {
     match attributes(der) {
         Ok(parts) if parts.is_empty() => "(empty)".to_owned(),
-        Ok(parts) => parts.join(", "),
+        Ok(parts) => printable(&parts.join(", ")),
         Err(_) => "(not a distinguished name)".to_owned(),
     }
 }
