@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use pki::certificate::Certificate;
 use pki::name::{ProfileName, TrustDomain};
@@ -14,9 +15,10 @@ use proto::ca::v1::{
     TrustBundle, WatchTrustBundleRequest, WatchTrustBundleResponse,
 };
 use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Request, Response, Status};
 
-use super::{MAX_MESSAGE_BYTES, call, evidence, remote, request_id, status};
+use super::{ConnectionInfo, MAX_MESSAGE_BYTES, call, evidence, remote, request_id, status};
 use crate::app::issue::{IssueRequest, IssuedCertificate};
 use crate::app::state::PublishedBundle;
 use crate::app::{App, Error, ErrorKind};
@@ -74,6 +76,8 @@ impl CertificateService for Service {
         let app = self.0.clone();
         let id = request_id(&app).map_err(|error| status::ours(&error, ""))?;
         let remote = remote(&request);
+        let ending = request.extensions().get::<ConnectionInfo>();
+        let ending = ending.map(|info| info.ending.clone()).unwrap_or_default();
         let trust_domain = request.into_inner().trust_domain;
         let work = async { bundle(&app, &trust_domain) };
         call(&app, "watch-bundle", status::ours, work, &id, remote).await?;
@@ -93,7 +97,27 @@ impl CertificateService for Service {
                 bundle: Some(message(&published)),
             }))
         });
-        Ok(Response::new(Box::pin(bundles)))
+        Ok(Response::new(Box::pin(Until {
+            stream: Box::pin(bundles),
+            end: Box::pin(ending.cancelled_owned()),
+        })))
+    }
+}
+
+/// A stream that ends with its connection: one without an end would keep a stop, or a connection that has grown old, waiting.
+struct Until<T> {
+    stream: Pin<Box<dyn Stream<Item = T> + Send>>,
+    end: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<T> Stream for Until<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => self.stream.as_mut().poll_next(context),
+        }
     }
 }
 

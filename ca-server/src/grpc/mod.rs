@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -28,6 +29,8 @@ pub struct ConnectionInfo {
     pub remote: SocketAddr,
     /// The client certificate, when one of our authorities signed it.
     pub peer: Option<Arc<PeerCertificate>>,
+    /// Cancelled when the connection is to end: an answer without an end of its own ends then.
+    pub ending: CancellationToken,
 }
 
 /// The services of the `issue` listener.

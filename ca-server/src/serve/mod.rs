@@ -144,8 +144,7 @@ impl Listener {
         // Answers are small and written whole.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            let info = ConnectionInfo { remote, peer: None };
-            return self.serve(stream, info, stop).await;
+            return self.serve(stream, remote, None, stop).await;
         };
         let handshake = TlsAcceptor::from(tls.current()).accept(stream);
         match tokio::time::timeout(self.handshake_timeout, handshake).await {
@@ -156,8 +155,7 @@ impl Listener {
                     .peer_certificates()
                     .and_then(|chain| PeerCertificate::read(chain.first()?, &app.snapshot()))
                     .map(Arc::new);
-                self.serve(stream, ConnectionInfo { remote, peer }, stop)
-                    .await;
+                self.serve(stream, remote, peer, stop).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(listener = self.name, %remote, %error, "handshake failed");
@@ -169,9 +167,16 @@ impl Listener {
     async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        info: ConnectionInfo,
+        remote: SocketAddr,
+        peer: Option<Arc<PeerCertificate>>,
         stop: CancellationToken,
     ) {
+        let ending = CancellationToken::new();
+        let info = ConnectionInfo {
+            remote,
+            peer,
+            ending: ending.clone(),
+        };
         let (name, reading, router) = (self.name, self.reading.clone(), self.router.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (reading, router, info) = (reading.clone(), router.clone(), info.clone());
@@ -196,6 +201,7 @@ impl Listener {
             Some(ended) => ended,
             None => {
                 connection.as_mut().graceful_shutdown();
+                ending.cancel();
                 connection.await
             }
         };
