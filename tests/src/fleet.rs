@@ -284,6 +284,17 @@ ops = "127.0.0.1:0"
 
     /// The same, with more to say in its request.
     pub fn add_authority_with(&self, cluster: &str, ttl: Ttl, more: &[&str]) -> String {
+        self.add_authority_under(&self.root, cluster, ttl, more)
+    }
+
+    /// The same, signed by any root.
+    pub fn add_authority_under(
+        &self,
+        root: &Root,
+        cluster: &str,
+        ttl: Ttl,
+        more: &[&str],
+    ) -> String {
         let request = self.path("request.pem");
         let _ = std::fs::remove_file(&request);
         let said = run(self
@@ -293,11 +304,7 @@ ops = "127.0.0.1:0"
             .arg(&request));
         let id = said.split_whitespace().nth(1).unwrap().to_owned();
         let chain = self.path("chain.pem");
-        std::fs::write(
-            &chain,
-            self.root.sign(&std::fs::read(&request).unwrap(), ttl),
-        )
-        .unwrap();
+        std::fs::write(&chain, root.sign(&std::fs::read(&request).unwrap(), ttl)).unwrap();
         run(self.ca_server(&["authority", "import", &id]).arg(chain));
         id
     }

@@ -65,10 +65,11 @@ impl App {
             ));
         }
         let turns = self.turns();
-        let _turn = turns.turn().await?;
         let caller = &request.caller;
         let identity = format!("{}/{}", caller.cluster.name, caller.label());
+        // In this order: who waits for its quota keeps nobody else from a turn.
         turns.quota(&identity).await?;
+        let _turn = turns.turn().await?;
         if caller.cluster.role == Role::Fleet {
             return Err(Error::new(
                 ErrorKind::Denied,

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -41,8 +42,14 @@ pub(super) fn install_crypto_provider() -> Result<()> {
         .map_err(|_| anyhow::anyhow!("a TLS provider was installed before"))
 }
 
+/// The configured filter. Of h2, unless it is named, errors alone: it warns of each frame that a peer should not have sent,
+/// and a peer may send a million.
+fn log_filter(config: &Config) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("h2=error,{}", config.log.filter))
+}
+
 fn start_logging(config: &Config) -> Result<FilterHandle> {
-    let filter = EnvFilter::try_new(&config.log.filter).context("log.filter")?;
+    let filter = log_filter(config).context("log.filter")?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     if config.log.json {
@@ -98,7 +105,7 @@ fn reload(filter: &FilterHandle, path: &Path, configuration: &watch::Sender<Conf
             return;
         }
     };
-    let filtered = EnvFilter::try_new(&config.log.filter)
+    let filtered = log_filter(&config)
         .map_err(anyhow::Error::from)
         .and_then(|new| Ok(filter.reload(new)?));
     if let Err(error) = filtered {

@@ -1,6 +1,7 @@
 //! The acceptor: one for all four listeners. TLS settings are swapped whole while it runs, handshakes have a deadline,
 //! connections a maximum age, and a stop lets requests under way finish.
 
+mod allowance;
 mod bounds;
 mod request;
 mod tls;
@@ -28,6 +29,7 @@ use crate::app::App;
 use crate::authn::PeerCertificate;
 use crate::config::{Config, Listeners};
 use crate::grpc::ConnectionInfo;
+use allowance::{Allowance, Metered};
 use bounds::Bounds;
 use request::Reading;
 
@@ -181,7 +183,10 @@ impl Listener {
             closing: closing.clone(),
         };
         let (name, reading, router) = (self.name, self.reading.clone(), self.router.clone());
+        let allowance = Allowance::new();
+        let stream = TokioIo::new(Metered::new(stream, allowance.clone()));
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            allowance.request();
             let (reading, router, info) = (reading.clone(), router.clone(), info.clone());
             async move {
                 let mut request = match reading.whole(name, request, info.remote).await {
@@ -193,7 +198,7 @@ impl Listener {
             }
         });
         let builder = http_builder();
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = builder.serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),

@@ -3,6 +3,7 @@
 //! Starts `ca-server` with a private Postgres or SQLite, sends it Istio's calls in a closed loop on a few kept connections,
 //! and prints rates, latencies, CPU per certificate and the crypto floor of the same run. Load, server and database share
 //! the machine: CPU per certificate is the figure to compare. SQLite runs inside the server, so that its store costs 0 here.
+//! At the end every certificate that was handed out must be on record, or there is no measurement.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use proto::istio::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use tests::fleet::{Fleet, Server};
 use tests::load::Calls;
 use tests::load::floor::Floor;
@@ -60,6 +62,10 @@ const FLOOR_ROUNDS: usize = 3_000;
 
 #[derive(Debug, serde::Serialize)]
 struct Measured {
+    /// Handed out while measuring.
+    certificates: usize,
+    /// Handed out at all, each of which is on record.
+    on_record: usize,
     certificates_per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -77,9 +83,10 @@ fn main() {
         StoreKind::Sqlite => None,
         StoreKind::Postgres => Some(Postgres::start_with(&[]).unwrap()),
     };
-    let fleet = match &postgres {
+    let database = postgres.as_ref().map(|p| p.create_database().unwrap());
+    let fleet = match &database {
         None => Fleet::on_sqlite(&["central"]),
-        Some(postgres) => Fleet::on_postgres(&postgres.create_database().unwrap(), &["central"]),
+        Some(url) => Fleet::on_postgres(url, &["central"]),
     };
     let calls = Calls::prepare(&fleet.clusters[0], arguments.tokens.into(), REQUESTS);
     let calls = Arc::new(calls);
@@ -90,9 +97,14 @@ fn main() {
     let pid = server.process().id();
     let load = run(&arguments, pid, &server, &calls, postgres.as_ref());
     let mut measured = runtime.block_on(load);
+    assert!(server.process().terminate(), "the server stops cleanly");
+    let recorded = runtime.block_on(on_record(&fleet, database.as_deref()));
+    assert_eq!(
+        recorded, measured.on_record,
+        "records, and certificates handed out"
+    );
     drop(runtime);
     floor.measure(&calls, FLOOR_ROUNDS);
-    assert!(server.process().terminate(), "the server stops cleanly");
     measured.crypto_floor_us = floor.median_us();
     if arguments.json {
         println!("{}", serde_json::to_string(&measured).unwrap());
@@ -107,6 +119,7 @@ struct Progress {
     measuring: AtomicBool,
     stop: AtomicBool,
     certificates: AtomicUsize,
+    answers: AtomicUsize,
 }
 
 async fn run(
@@ -134,6 +147,7 @@ async fn run(
                 n += 1;
                 let began = Instant::now();
                 client.create_certificate(calls.request(n)).await.unwrap();
+                progress.answers.fetch_add(1, Ordering::Relaxed);
                 if progress.measuring.load(Ordering::Relaxed) {
                     latencies.push(began.elapsed());
                     progress.certificates.fetch_add(1, Ordering::Relaxed);
@@ -171,6 +185,8 @@ async fn run(
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     let each = |total: Duration| total.as_secs_f64() * 1e6 / certificates.max(1) as f64;
     Measured {
+        certificates,
+        on_record: progress.answers.load(Ordering::Relaxed),
         certificates_per_second: 1e6 / each(elapsed),
         p50_ms: percentile(50),
         p99_ms: percentile(99),
@@ -181,8 +197,29 @@ async fn run(
     }
 }
 
+/// Workloads' certificates on record.
+async fn on_record(fleet: &Fleet, postgres: Option<&str>) -> usize {
+    const COUNT: &str = "SELECT count(*) FROM certificate WHERE profile = 'workload'";
+    let count: i64 = match postgres {
+        Some(url) => {
+            let mut store = PgConnection::connect(url).await.unwrap();
+            let count = sqlx::query_scalar(COUNT).fetch_one(&mut store).await;
+            count.unwrap()
+        }
+        None => {
+            let url = format!("sqlite://{}", fleet.path("ca.db").display());
+            let mut store = SqliteConnection::connect(&url).await.unwrap();
+            let count = sqlx::query_scalar(COUNT).fetch_one(&mut store).await;
+            count.unwrap()
+        }
+    };
+    usize::try_from(count).unwrap()
+}
+
 fn print(measured: &Measured) {
     let Measured {
+        certificates,
+        on_record,
         certificates_per_second,
         p50_ms,
         p99_ms,
@@ -191,6 +228,7 @@ fn print(measured: &Measured) {
         rss_bytes,
         crypto_floor_us: floor,
     } = measured;
+    println!("{certificates} certificates, {on_record} with those of warming up, all on record");
     println!("{certificates_per_second:.0} certificates/s, p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms");
     println!("CPU per certificate: server {server:.1} µs, store {store:.1} µs");
     println!(

@@ -1,11 +1,13 @@
 //! Clients that call without a pause while a scenario breaks things, and remember every answer.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pki::certificate::Certificate;
 use pki::serial::Serial;
 use proto::istio::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Status;
@@ -22,8 +24,10 @@ const BACK_OFF: Duration = Duration::from_millis(20);
 /// What the clients have seen.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Serial numbers of the certificates that they were given.
+    /// Serial numbers of the certificates that they were given, each verified by the chain and the roots that came with it.
     pub received: Vec<Serial>,
+    /// How many of them each intermediate has signed, by its serial number.
+    pub by_issuer: HashMap<Serial, usize>,
     /// Every other answer.
     pub refused: Vec<Status>,
     /// The longest that an answer took.
@@ -73,7 +77,11 @@ impl Hammer {
                         seen.slowest = seen.slowest.max(began.elapsed());
                         seen.answers[id] += 1;
                         match answer {
-                            Ok(answer) => seen.received.push(serial(&answer.get_ref().cert_chain)),
+                            Ok(answer) => {
+                                let (leaf, issuer) = verified(&answer.get_ref().cert_chain);
+                                seen.received.push(leaf);
+                                *seen.by_issuer.entry(issuer).or_default() += 1;
+                            }
                             Err(status) => seen.refused.push(status),
                         }
                     }
@@ -146,6 +154,31 @@ impl Hammer {
     }
 }
 
-fn serial(chain: &[String]) -> Serial {
-    Certificate::parse_pem(chain[0].as_bytes()).unwrap()[0].serial()
+/// The leaf's serial number and its issuer's, once the leaf is proven by nothing but what came with it.
+fn verified(chain: &[String]) -> (Serial, Serial) {
+    let certificates = |pem: &String| Certificate::parse_pem(pem.as_bytes()).unwrap();
+    let [leaf, above @ .., roots] = chain else {
+        panic!("no chain: {chain:?}")
+    };
+    let leaf = certificates(leaf).remove(0);
+    let above: Vec<_> = above.iter().flat_map(certificates).collect();
+    let roots = certificates(roots);
+    let der = |certificate: &Certificate| CertificateDer::from(certificate.der().to_vec());
+    let roots: Vec<_> = roots.iter().map(der).collect();
+    let anchor = |root| webpki::anchor_from_trusted_cert(root).unwrap();
+    let seconds = u64::try_from(crate::now().unix()).unwrap();
+    let own = der(&leaf);
+    webpki::EndEntityCert::try_from(&own)
+        .unwrap()
+        .verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &roots.iter().map(anchor).collect::<Vec<_>>(),
+            &above.iter().map(der).collect::<Vec<_>>(),
+            UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+            webpki::KeyUsage::client_auth(),
+            None,
+            None,
+        )
+        .unwrap_or_else(|error| panic!("{}: {error}", leaf.serial()));
+    (leaf.serial(), above[0].serial())
 }
