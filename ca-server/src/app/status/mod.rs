@@ -17,7 +17,7 @@ pub mod watermark;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -25,6 +25,7 @@ use pki::name::AuthorityId;
 use pki::serial::Serial;
 use tokio::sync::Notify;
 
+use super::state::Snapshot;
 use super::{App, Error};
 use crate::store::model::{StatusEvent, StatusPosition};
 use index::AuthorityStatus;
@@ -33,7 +34,7 @@ pub(crate) use ocsp::OCSP_RESPONSE;
 use ocsp::Ocsp;
 pub use ocsp::OcspAnswer;
 pub use publish::first_crl;
-pub use served::{Document, Incomplete, ServedCrl, ServedSet};
+pub use served::{Document, Incomplete, ServedCa, ServedCrl, ServedSet, name_above};
 pub(crate) use served::{PEM, PKIX_CERT};
 pub(super) use urls::urls;
 use watermark::Watermark;
@@ -78,7 +79,7 @@ impl Status {
     }
 
     /// What is served now.
-    pub fn served(&self) -> arc_swap::Guard<std::sync::Arc<ServedSet>> {
+    pub fn served(&self) -> arc_swap::Guard<Arc<ServedSet>> {
         self.served.load()
     }
 
@@ -111,6 +112,8 @@ impl App {
         let _one_at_a_time = self.status.refreshing.lock().await;
         let store = &self.context.store;
         let snapshot = self.snapshot.load_full();
+        // First: a list comes to its end while the store is away too.
+        self.drop_what_is_over(&snapshot);
         let before = self.status.served.load_full();
         let mut crls = before.crls.clone();
         crls.retain(|id, _| snapshot.authority(id).is_some());
@@ -133,15 +136,39 @@ impl App {
             }
         }
         if changed {
-            let served = ServedSet::gather(crls, &snapshot, self.context.clock.untrusted_now());
-            let above = snapshot.root_crls.values().map(|row| {
-                let of = format!("above:{}", pki::crypto::hex(&row.root[..4]));
-                (of, row.next_update.unix())
-            });
-            self.metrics.set_crls(&served, above);
-            self.status.served.store(std::sync::Arc::new(served));
+            self.serve(crls, &snapshot);
         }
         Ok(())
+    }
+
+    fn drop_what_is_over(&self, snapshot: &Snapshot) {
+        let before = self.status.served.load_full();
+        if before.is_over(self.context.clock.untrusted_now()) {
+            self.serve(before.crls.clone(), snapshot);
+        }
+    }
+
+    /// Puts what is served together, and in place of what was.
+    fn serve(&self, crls: HashMap<AuthorityId, Arc<ServedCrl>>, snapshot: &Snapshot) {
+        let before = self.status.served.load_full();
+        let served = ServedSet::gather(crls, snapshot, self.context.clock.untrusted_now());
+        let above = snapshot
+            .root_crls
+            .values()
+            .map(|row| (name_above(&row.root), row.next_update.unix()));
+        self.metrics.set_crls(&served, above);
+        match (&before.full, &served.full) {
+            (Ok(_), Err(incomplete)) => {
+                self.metrics.crl_set_changed("incomplete");
+                tracing::error!(%incomplete, "ca-crl.pem is not served any more");
+            }
+            (Err(_), Ok(_)) => {
+                self.metrics.crl_set_changed("complete");
+                tracing::info!("ca-crl.pem is complete and served");
+            }
+            _ => {}
+        }
+        self.status.served.store(Arc::new(served));
     }
 
     /// Compares the store with what is known of it from before, and keeps that.

@@ -23,6 +23,8 @@ use crate::app::{App, Error, signing};
 const KEPT: usize = 50_000;
 /// How far thisUpdate lies in the past, for readers whose clocks are behind.
 const BACKDATE: Ttl = Ttl::minutes(1);
+/// The shortest life that a responder is certified for.
+const SHORTEST_LIFE: Ttl = Ttl::minutes(1);
 /// RFC 6960 appendix A.2.
 pub(crate) const OCSP_RESPONSE: &str = "application/ocsp-response";
 
@@ -144,10 +146,11 @@ impl App {
 
     async fn answer(&self, request: &OcspRequest) -> OcspAnswer {
         let snapshot = self.snapshot.load_full();
+        let now = self.context.clock.untrusted_now();
         let answering = snapshot
             .authorities
             .iter()
-            .filter(|authority| authority.publishes_crl())
+            .filter(|authority| authority.answers(now))
             .find(|authority| {
                 request
                     .certificates()
@@ -324,11 +327,8 @@ impl App {
             let current = self.status.ocsp.responder(&authority.id);
             let fresh =
                 current.is_some_and(|own| now < own.renew_at && own.responder.not_after() > now);
-            if fresh
-                || !authority.publishes_crl()
-                || authority.signer.is_none()
-                || authority.issuer.not_after() <= now
-            {
+            // In its last minute nobody is certified any more.
+            if fresh || authority.signer.is_none() || !authority.answers(now.plus(SHORTEST_LIFE)) {
                 continue;
             }
             match self.new_responder(authority, now).await {
@@ -354,10 +354,16 @@ impl App {
         let responder =
             Responder::delegated(&certificate, authority.issuer.key()).map_err(Error::internal)?;
         let life = certificate.not_after().seconds_since(now);
+        // One that ends with its authority is the last: the next could end no later.
+        let renew_at = if certificate.not_after() >= authority.issuer.not_after() {
+            certificate.not_after()
+        } else {
+            Timestamp::from_unix(now.unix() + life / 2)
+        };
         Ok(OwnResponder {
             responder,
             signer,
-            renew_at: Timestamp::from_unix(now.unix() + life / 2),
+            renew_at,
         })
     }
 
