@@ -172,7 +172,11 @@ impl Fleet {
         }
         for i in 0..fleet.clusters.len() {
             fleet.apply(i, definition);
-            fleet.add_authority(&fleet.clusters[i].name, Ttl::days(365));
+            let id = fleet.add_authority(&fleet.clusters[i].name, Ttl::days(365));
+            // The first of all does not wait, the others would.
+            if i > 0 {
+                run(&mut fleet.ca_server(&["authority", "activate", &id]));
+            }
         }
         fleet
     }

@@ -74,6 +74,8 @@ pub struct Authority {
     pub signer: Option<Arc<dyn Signer>>,
     /// What it publishes beside its complete CRL.
     pub crl_shape: CrlShape,
+    /// Where its shards and deltas are found, as its leaves say.
+    pub public_url: Option<String>,
     /// Its certificate, for HTTP.
     pub document: Document,
     /// How OCSP requests name it.
@@ -302,6 +304,7 @@ fn open(
         chain,
         signer,
         crl_shape: row.crl_shape,
+        public_url: row.public_url,
         document,
     })
 }

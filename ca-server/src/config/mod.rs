@@ -29,7 +29,7 @@ pub struct Config {
     pub drain: Duration,
     /// Where records are kept; may hold a password.
     pub store_url: SecretString,
-    /// Where it is kept, outside of the store, how far the store had come.
+    /// Where it is kept, outside of the store, how far the store had come; beside the file by default on SQLite.
     pub watermark_file: Option<PathBuf>,
     /// The file with the passphrase of the key-encryption key.
     pub passphrase_file: PathBuf,
@@ -128,7 +128,9 @@ impl Config {
 
         let mut store = root.section("store");
         let store_url = store_url(&mut store);
-        let watermark_file = store.optional::<PathBuf>("watermark_file");
+        let watermark_file = store
+            .optional::<PathBuf>("watermark_file")
+            .or_else(|| beside_sqlite(store_url.as_ref()?, ".watermark"));
         store.finish();
 
         let mut keys = root.section("keys");
@@ -231,7 +233,7 @@ impl Config {
                 "listeners.handshake_timeout",
                 old.handshake_timeout != l.handshake_timeout,
             ),
-            ("crl, ocsp, public", self.status != new.status),
+            ("crl, authorities, ocsp, public", self.status != new.status),
             ("log.format", self.log.json != new.log.json),
         ];
         changed
@@ -260,7 +262,7 @@ impl Config {
             "server.cluster = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.passphrase_file = {}\n\
              listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
-             crl.validity = {}\ncrl.refresh = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
+             crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
             self.home_cluster,
             self.drain.as_secs(),
             self.passphrase_file.display(),
@@ -272,6 +274,7 @@ impl Config {
             self.limits.per_identity_per_minute,
             self.status.crl_validity,
             self.status.crl_refresh,
+            self.status.publish_for,
             self.status.ocsp_validity,
             self.status.public_url.as_deref().unwrap_or("(none)"),
             self.status.cache_for,
@@ -324,6 +327,14 @@ fn store_url(store: &mut Section<'_>) -> Option<SecretString> {
         store.fault("url", error.to_string());
     }
     Some(url.into())
+}
+
+/// A file beside a SQLite store's; a server of a Postgres has no folder that is its own.
+fn beside_sqlite(url: &SecretString, end: &str) -> Option<PathBuf> {
+    let url = crate::store::StoreUrl::parse(url.expose_secret()).ok()?;
+    let mut name = url.path()?.as_os_str().to_owned();
+    name.push(end);
+    Some(name.into())
 }
 
 /// What is wrong with a configuration, all of it.

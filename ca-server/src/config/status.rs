@@ -1,4 +1,4 @@
-//! How certificate status is told: `[crl]`, `[ocsp]` and `[public]`.
+//! How certificate status is told: `[crl]`, `[ocsp]` and `[public]`; and how long before an authority signs: `[authorities]`.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,9 @@ pub struct StatusSettings {
     pub ocsp_validity: Ttl,
     /// How long caches may keep what may change: the time by which they may be late with a revocation.
     pub cache_for: Ttl,
+    /// How long an authority is published before it becomes active by itself: for so long its first CRL is on its way to
+    /// everyone who reads its leaves.
+    pub publish_for: Ttl,
     /// Where readers of certificates reach the public listener; without it certificates carry no URLs.
     pub public_url: Option<String>,
     /// What a certificate of a profile says of where its status is found.
@@ -54,6 +57,7 @@ impl Default for StatusSettings {
             crl_refresh: Ttl::days(1),
             ocsp_validity: Ttl::hours(4),
             cache_for: Ttl::minutes(1),
+            publish_for: Ttl::minutes(2),
             public_url: None,
             // What leaves the mesh: browsers and other foreign clients look there. A mesh has `ca-crl.pem`.
             urls: BTreeMap::from([
@@ -95,6 +99,10 @@ impl StatusSettings {
         }
         section.finish();
 
+        let mut section = root.section("authorities");
+        let publish_for = section.ttl("publish_for", default.publish_for, SECOND, Ttl::days(30));
+        section.finish();
+
         let mut section = root.section("ocsp");
         let ocsp_validity = section.ttl(
             "validity",
@@ -126,6 +134,7 @@ impl StatusSettings {
             crl_refresh,
             ocsp_validity,
             cache_for,
+            publish_for,
             public_url,
             urls,
         }

@@ -72,6 +72,8 @@ pub(super) struct RawAuthority {
     revoked_reason: Option<i64>,
     crl_shards: i64,
     crl_delta: bool,
+    published_at: Option<i64>,
+    public_url: Option<String>,
     version: i64,
 }
 
@@ -105,6 +107,8 @@ impl TryFrom<RawAuthority> for AuthorityRow {
                 shards: number(TABLE, "crl_shards", raw.crl_shards)?,
                 delta: raw.crl_delta,
             },
+            published_at: raw.published_at.map(Timestamp::from_unix),
+            public_url: raw.public_url,
             version: raw.version,
         })
     }

@@ -152,6 +152,8 @@ fn authority(cluster: &str, generation: u32) -> AuthorityRow {
             shards: 3,
             delta: true,
         },
+        published_at: None,
+        public_url: Some("http://ca.example".to_owned()),
         version: 1,
     }
 }
