@@ -142,9 +142,7 @@ pub(crate) async fn prepare(
     }
     // A reader needs a CRL of every CA of a chain, the root's too.
     if context.store.root_crls().await?.is_empty() {
-        for der in pem::read_crls(&root.crl()?)? {
-            status::root::import(context, &der, ACTOR).await?;
-        }
+        status::root::import(context, &pem::read_crls(&root.crl()?)?, ACTOR).await?;
     }
     Ok(made)
 }

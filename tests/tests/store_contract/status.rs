@@ -7,6 +7,7 @@ use ca_server::store::model::{
 use ca_server::store::{RecordError, Store};
 use pki::crypto::sha256;
 use pki::name::AuthorityId;
+use pki::time::Ttl;
 
 use super::{NOW, authority, furnish, is_conflict, join_all, later, record};
 
@@ -59,11 +60,22 @@ pub(super) async fn a_root_crl_gives_way_to_a_higher_number_alone(store: Store) 
         imported_at: NOW,
     };
     let before = store.change_sequence().await.unwrap();
-    store.put_root_crl(&crl(3)).await.unwrap();
+    store.put_root_crls(&[crl(3)]).await.unwrap();
     for number in [3, 2] {
-        assert!(is_conflict(store.put_root_crl(&crl(number)).await));
+        assert!(is_conflict(store.put_root_crls(&[crl(number)]).await));
     }
-    store.put_root_crl(&crl(4)).await.unwrap();
+    // All or none.
+    let other = RootCrlRow {
+        root: sha256(b"third"),
+        ..crl(9)
+    };
+    assert!(is_conflict(store.put_root_crls(&[other, crl(2)]).await));
+    let early = RootCrlRow {
+        this_update: crl(3).this_update.minus(Ttl::minutes(1)),
+        ..crl(9)
+    };
+    assert!(is_conflict(store.put_root_crls(&[early]).await));
+    store.put_root_crls(&[crl(4)]).await.unwrap();
     assert_eq!(store.root_crls().await.unwrap(), [crl(4)]);
     assert_eq!(
         store.root_crl(&sha256(b"root")).await.unwrap(),
