@@ -21,9 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use pki::crypto::Digest;
 use pki::name::AuthorityId;
 use pki::serial::Serial;
-use tokio::sync::Notify;
+use pki::time::Timestamp;
+use tokio::sync::{Notify, watch};
 
 use super::state::Snapshot;
 use super::{App, Error};
@@ -62,6 +64,10 @@ pub struct Status {
     stored: Mutex<HashMap<AuthorityId, Option<u64>>>,
     /// One refresh at a time.
     refreshing: tokio::sync::Mutex<()>,
+    /// Which offline CAs' CRLs were said to end soon, by CA and number, and when.
+    told_of_ends: Mutex<HashMap<(Digest, u64), Timestamp>>,
+    /// Grows when certificates were revoked, held or lifted.
+    revised: watch::Sender<u64>,
 }
 
 impl Status {
@@ -81,6 +87,17 @@ impl Status {
     /// What is served now.
     pub fn served(&self) -> arc_swap::Guard<Arc<ServedSet>> {
         self.served.load()
+    }
+
+    /// Wakes when certificates were revoked, held or lifted by anyone.
+    pub fn revised(&self) -> watch::Receiver<u64> {
+        self.revised.subscribe()
+    }
+
+    /// Whether a certificate is revoked or on hold, whatever became of its authority.
+    pub fn is_revoked_itself(&self, authority: &AuthorityId, serial: &Serial) -> bool {
+        let own = self.read(authority, |status| status.own_revocation(serial));
+        own.flatten().is_some()
     }
 
     /// Waits until a revocation was made by this process.
@@ -229,6 +246,7 @@ impl App {
                     .for_each(|serial| self.status.ocsp.forget(id, serial)),
                 None => self.status.ocsp.forget_all(),
             }
+            self.status.revised.send_modify(|revision| *revision += 1);
         }
         Ok(())
     }

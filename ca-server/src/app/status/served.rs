@@ -26,6 +26,8 @@ pub struct Document {
     pub last_modified: Option<Timestamp>,
     /// When they are of no use any more.
     pub expires: Option<Timestamp>,
+    /// Whether two versions may say that they were made at the same second.
+    pub changes_within_a_second: bool,
 }
 
 impl Document {
@@ -43,6 +45,7 @@ impl Document {
             content_type,
             last_modified,
             expires,
+            changes_within_a_second: false,
         }
     }
 }
