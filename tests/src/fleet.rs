@@ -18,16 +18,20 @@ use pki::serial::Serial;
 use pki::time::Ttl;
 use proto::ca::v1::certificate_service_client::CertificateServiceClient;
 use proto::istio::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use tempfile::TempDir;
 use tonic::transport::{Channel, ClientTlsConfig, Identity};
 
 use crate::process::{Log, Process, output, program, run};
+use crate::tlv::{bits, oid, sequence};
 use crate::tokens::TokenAuthority;
 
 /// A root whose key is in this process.
 pub struct Root {
     certificate: Certificate,
     signer: SoftwareSigner,
+    /// The same key, for what a signer of ours would not sign.
+    key: EcdsaKeyPair,
 }
 
 impl Default for Root {
@@ -39,7 +43,12 @@ impl Default for Root {
 impl Root {
     /// A new root, P-256, ten years.
     pub fn new(name: &str) -> Self {
-        let (signer, _) = SoftwareSigner::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let (signer, pkcs8) = SoftwareSigner::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_ASN1_SIGNING,
+            &pkcs8,
+            &ring::rand::SystemRandom::new(),
+        );
         let subject = DistinguishedName::new(Some("Signet tests"), name).unwrap();
         let request = AuthorityRequest {
             profile: Profile::ROOT,
@@ -57,6 +66,7 @@ impl Root {
         Self {
             certificate,
             signer,
+            key: key.unwrap(),
         }
     }
 
@@ -114,6 +124,15 @@ impl Root {
         let prepared = prepare_crl(&list, &issuer).unwrap();
         let signature = self.signer.sign(prepared.to_be_signed()).unwrap();
         prepared.seal(&signature).unwrap().to_pem()
+    }
+}
+
+impl Root {
+    /// Signs what stands in a CRL, whatever it is; gives the DER of the whole.
+    pub fn sign_crl(&self, tbs: &[u8]) -> Vec<u8> {
+        let signature = self.key.sign(&ring::rand::SystemRandom::new(), tbs).unwrap();
+        let ecdsa = sequence(&[&oid("1.2.840.10045.4.3.2")]);
+        sequence(&[tbs, &ecdsa, &bits(signature.as_ref())])
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) enum AuthorityCommand {
         id: AuthorityId,
         /// Why (RFC 5280 §5.3.1): unspecified, keyCompromise, cACompromise, affiliationChanged, superseded,
         /// cessationOfOperation or privilegeWithdrawn.
-        #[arg(long)]
+        #[arg(long, value_parser = reason)]
         reason: Reason,
         /// Do not ask.
         #[arg(long)]
@@ -82,6 +82,19 @@ pub(super) enum AuthorityCommand {
         /// The authority.
         id: AuthorityId,
     },
+}
+
+/// Why authorities are revoked.
+fn reason(text: &str) -> Result<Reason, String> {
+    match text {
+        "certificateHold" | "removeFromCRL" => {
+            Err("an authority is not put on hold: its revocation cannot be taken back".to_owned())
+        }
+        "cACompromise" => Ok(Reason::CaCompromise),
+        text => super::revocation::reason(text).map_err(|error| {
+            error.replace("keyCompromise,", "keyCompromise, cACompromise,")
+        }),
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
