@@ -44,6 +44,9 @@ pub async fn run(
     let app = Arc::new(App::start(context, recorder, lookup, &config, metrics).await?);
     // Before anyone can ask: a server that has just started must not deny the lists that the others serve.
     app.refresh_status().await?;
+    if let Err(error) = app.keep_responders().await {
+        tracing::warn!(error = %error.detail(), "nobody answers OCSP for some authorities yet");
+    }
     tasks::start(&app, &tracker, &stop);
     tracker.spawn(tasks::tune(
         app.clone(),

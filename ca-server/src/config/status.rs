@@ -76,6 +76,12 @@ impl StatusSettings {
         self.urls.get(profile.as_str()).copied().unwrap_or_default()
     }
 
+    /// Whether any certificate says that its status is told by OCSP.
+    #[must_use]
+    pub fn tells_of_ocsp(&self) -> bool {
+        self.public_url.is_some() && self.urls.values().any(|kinds| kinds.ocsp)
+    }
+
     pub(super) fn read(root: &mut Section<'_>) -> Self {
         let default = Self::default();
         let mut section = root.section("crl");

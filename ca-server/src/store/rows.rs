@@ -1,6 +1,7 @@
 //! Rows as the databases give them, and the way from there to the model. Both engines share it.
 
 use pki::crypto::Digest;
+use pki::name::AuthorityId;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 use sqlx::FromRow;
@@ -462,6 +463,17 @@ fn digest(table: &'static str, column: &'static str, bytes: &[u8]) -> Result<Dig
 
 pub(super) fn serial(table: &'static str, bytes: &[u8]) -> Result<Serial, StoreError> {
     Serial::from_der_content(bytes).map_err(|_| StoreError::corrupt(table, "serial"))
+}
+
+/// Serial numbers with whose they are.
+pub(super) fn issuers(
+    rows: Vec<(Vec<u8>, String)>,
+) -> Result<Vec<(Serial, AuthorityId)>, StoreError> {
+    let read = |(bytes, authority): (Vec<u8>, String)| {
+        let whose = parse("certificate", "authority", &authority)?;
+        Ok((serial("certificate", &bytes)?, whose))
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// A list of text as one JSON array.
