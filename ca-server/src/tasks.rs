@@ -112,6 +112,7 @@ async fn tell_status(app: Arc<App>, stop: CancellationToken) {
         let done = async {
             app.refresh_status().await?;
             app.publish_crls().await?;
+            app.keep_copy().await?;
             app.keep_responders().await
         };
         let result = done.await;

@@ -1,6 +1,7 @@
 //! How certificate status is told: `[crl]`, `[ocsp]` and `[public]`; and how long before an authority signs: `[authorities]`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use axum::http::Uri;
 use pki::profile::Profile;
@@ -27,6 +28,8 @@ pub struct StatusSettings {
     pub publish_for: Ttl,
     /// Where readers of certificates reach the public listener; without it certificates carry no URLs.
     pub public_url: Option<String>,
+    /// A folder where what is served is kept, for a start while the store is away.
+    pub copy_dir: Option<PathBuf>,
     /// What a certificate of a profile says of where its status is found.
     pub urls: BTreeMap<&'static str, UrlKinds>,
 }
@@ -59,6 +62,7 @@ impl Default for StatusSettings {
             cache_for: Ttl::minutes(1),
             publish_for: Ttl::minutes(2),
             public_url: None,
+            copy_dir: None,
             // What leaves the mesh: browsers and other foreign clients look there. A mesh has `ca-crl.pem`.
             urls: BTreeMap::from([
                 (Profile::CLUSTER_INTERMEDIATE.as_str(), UrlKinds::ALL),
@@ -122,6 +126,7 @@ impl StatusSettings {
         let public_url = section
             .text("url")
             .and_then(|url| public_url(&mut section, &url));
+        let copy_dir = section.optional::<PathBuf>("copy_dir");
         let cache_for = section.ttl("cache_for", default.cache_for, SECOND, Ttl::days(1));
         let mut urls = default.urls;
         let mut table = section.section("urls");
@@ -142,6 +147,7 @@ impl StatusSettings {
             cache_for,
             publish_for,
             public_url,
+            copy_dir,
             urls,
         }
     }

@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use pki::name::{AuthorityId, TrustDomain};
 use pki::ocsp::{ErrorStatus, request_of_path};
-use pki::time::Timestamp;
+use pki::time::{Timestamp, Ttl};
 
 use crate::app::App;
 use crate::app::status::{Document, OCSP_RESPONSE, OcspAnswer};
@@ -44,7 +44,7 @@ pub fn router(app: &Arc<App>) -> Router {
 }
 
 /// A refusal that a cache kept would outlive its reason.
-async fn kept_only_if_it_says_so(mut response: Response) -> Response {
+pub(super) async fn kept_only_if_it_says_so(mut response: Response) -> Response {
     let headers = response.headers_mut();
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -213,8 +213,18 @@ fn ocsp_cached(app: &App, headers: &HeaderMap, document: &Document) -> Response 
 /// A document, or 304 for who has it already. Caches keep it no longer than a revocation may go unheard of, and never
 /// beyond its own end.
 fn cached(app: &App, headers: &HeaderMap, document: &Document) -> Response {
-    let now = app.context().clock.untrusted_now();
-    let longest = app.context().settings.cache_for.seconds();
+    let context = app.context();
+    let now = context.clock.untrusted_now();
+    cached_at(now, context.settings.cache_for, headers, document)
+}
+
+pub(super) fn cached_at(
+    now: Timestamp,
+    cache_for: Ttl,
+    headers: &HeaderMap,
+    document: &Document,
+) -> Response {
+    let longest = cache_for.seconds();
     let left = document
         .expires
         .map_or(longest, |end| end.seconds_since(now).clamp(0, longest));

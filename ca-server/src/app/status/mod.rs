@@ -5,6 +5,7 @@
 //! command line, writes into the store is known here a moment later. CRLs are built from there, stored, and only
 //! then served, from memory: the public listener needs no store.
 
+pub mod copy;
 mod index;
 mod lookup;
 mod ocsp;
@@ -66,6 +67,9 @@ pub struct Status {
     refreshing: tokio::sync::Mutex<()>,
     /// Which offline CAs' CRLs were said to end soon, by CA and number, and when.
     told_of_ends: Mutex<HashMap<(Digest, u64), Timestamp>>,
+    /// What lies in `public.copy_dir`, and which snapshot and set it is of.
+    copied: Mutex<copy::Kept>,
+    copied_of: Mutex<Option<(u64, usize)>>,
     /// Grows when certificates were revoked, held or lifted.
     revised: watch::Sender<u64>,
 }

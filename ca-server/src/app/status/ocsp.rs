@@ -155,16 +155,11 @@ impl App {
     async fn answer(&self, request: &OcspRequest) -> OcspAnswer {
         let snapshot = self.snapshot.load_full();
         let now = self.context.clock.untrusted_now();
-        let answering = snapshot
-            .authorities
-            .iter()
-            .filter(|authority| authority.answers(now))
-            .find(|authority| {
-                request
-                    .certificates()
-                    .iter()
-                    .any(|id| authority.ocsp.matches(id))
-            });
+        // A responder speaks for one issuer: whose certificate is asked for first.
+        let answering = request.certificates().iter().find_map(|id| {
+            let mut answering = snapshot.authorities.iter();
+            answering.find(|authority| authority.answers(now) && authority.ocsp.matches(id))
+        });
         let Some(authority) = answering else {
             return OcspAnswer::Error(ErrorStatus::Unauthorized);
         };

@@ -51,7 +51,7 @@ impl Document {
 }
 
 /// RFC 2585 §4.2.
-const PKIX_CRL: &str = "application/pkix-crl";
+pub(crate) const PKIX_CRL: &str = "application/pkix-crl";
 /// No standard names it; this is what servers send.
 pub(crate) const PEM: &str = "application/x-pem-file";
 /// RFC 2585 §4.1.
