@@ -284,11 +284,7 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn crl_publication(
-        &self,
-        authority: &pki::name::AuthorityId,
-        result: &'static str,
-    ) {
+    pub(crate) fn crl_publication(&self, authority: &pki::name::AuthorityId, result: &'static str) {
         let labels = PublicationLabels {
             authority: authority.to_string(),
             result,

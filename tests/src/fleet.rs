@@ -130,7 +130,10 @@ impl Root {
 impl Root {
     /// Signs what stands in a CRL, whatever it is; gives the DER of the whole.
     pub fn sign_crl(&self, tbs: &[u8]) -> Vec<u8> {
-        let signature = self.key.sign(&ring::rand::SystemRandom::new(), tbs).unwrap();
+        let signature = self
+            .key
+            .sign(&ring::rand::SystemRandom::new(), tbs)
+            .unwrap();
         let ecdsa = sequence(&[&oid("1.2.840.10045.4.3.2")]);
         sequence(&[tbs, &ecdsa, &bits(signature.as_ref())])
     }

@@ -11,7 +11,7 @@ use tests::fleet::{Fleet, Server};
 use tests::http::get;
 use tests::inside::Inside;
 use tests::istio::wait_until;
-use tests::process::{output, run};
+use tests::process::{output, program, run};
 use tests::status::{crl, issue};
 use tests::tlv::{integer, oid, sequence, tlv};
 
@@ -60,16 +60,20 @@ async fn each_choice_means_what_it_says_and_a_dry_run_does_nothing() {
         "the server's own are not among them: {said}"
     );
     all(&["--authority", "edge-1"], &[&e]);
-    all(
-        &["--spiffe-id", "spiffe://cluster.local/ns/ns/sa/b"],
-        &[&b],
-    );
+    all(&["--spiffe-id", "spiffe://cluster.local/ns/ns/sa/b"], &[&b]);
     let (past, future) = (
         tests::now().minus(Ttl::hours(1)).to_string(),
         tests::now().plus(Ttl::hours(1)).to_string(),
     );
     let window = |from: &str, to: &str, certificates: &[&Certificate]| {
-        let choice = ["--cluster", "edge", "--issued-from", from, "--issued-to", to];
+        let choice = [
+            "--cluster",
+            "edge",
+            "--issued-from",
+            from,
+            "--issued-to",
+            to,
+        ];
         all(&choice, certificates)
     };
     window(&past, &future, &[&e]);
@@ -92,14 +96,24 @@ async fn each_choice_means_what_it_says_and_a_dry_run_does_nothing() {
     refused(&["--spiffe-id", "http://x"], "spiffe");
     refused(&["--dns", "a..b"], "DNS name");
     refused(
-        &["--cluster", "edge", "--issued-from", &future, "--issued-to", &past],
+        &[
+            "--cluster",
+            "edge",
+            "--issued-from",
+            &future,
+            "--issued-to",
+            &past,
+        ],
         "no time is from",
     );
     refused(&[], "name what to revoke");
 
     let act = |more: &[&str]| {
         let serial = a.serial().to_string();
-        say(&fleet, &[&["revoke", "--serial", &serial, "--yes"], more].concat())
+        say(
+            &fleet,
+            &[&["revoke", "--serial", &serial, "--yes"], more].concat(),
+        )
     };
     assert!(text(&act(&[])).contains("--reason"), "it takes a reason");
     for (reason, why) in [
@@ -107,14 +121,28 @@ async fn each_choice_means_what_it_says_and_a_dry_run_does_nothing() {
         ("cACompromise", "authority revoke"),
         ("certificateHold", "ca-server hold"),
         ("removeFromCRL", "ca-server lift"),
-        ("boredom", "expected unspecified, keyCompromise, affiliationChanged"),
+        (
+            "boredom",
+            "expected unspecified, keyCompromise, affiliationChanged",
+        ),
     ] {
         let said = act(&["--reason", reason]);
-        assert!(!said.status.success() && text(&said).contains(why), "{}", text(&said));
+        assert!(
+            !said.status.success() && text(&said).contains(why),
+            "{}",
+            text(&said)
+        );
     }
     // A whole cluster, and a reader that closed its end: what was asked for is done all the same.
     let mut child = fleet
-        .ca_server(&["revoke", "--cluster", "central", "--reason", "superseded", "--yes"])
+        .ca_server(&[
+            "revoke",
+            "--cluster",
+            "central",
+            "--reason",
+            "superseded",
+            "--yes",
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -149,7 +177,14 @@ async fn a_server_whose_own_certificate_is_revoked_shows_another_at_once() {
     issue(&fleet, &server, 0, "a").await;
     let own = shown(&fleet, &server);
     let serial = own.serial().to_string();
-    let arguments = ["revoke", "--serial", &serial, "--reason", "keyCompromise", "--yes"];
+    let arguments = [
+        "revoke",
+        "--serial",
+        &serial,
+        "--reason",
+        "keyCompromise",
+        "--yes",
+    ];
     run(&mut fleet.ca_server(&arguments));
     // Its age is looked at twice a minute: this is not that.
     let began = std::time::Instant::now();
@@ -196,7 +231,11 @@ impl Parts {
     fn tbs(&self) -> Vec<u8> {
         let ecdsa = sequence(&[&oid("1.2.840.10045.4.3.2")]);
         let time = |time: Timestamp| {
-            let text: String = time.to_string().chars().filter(char::is_ascii_digit).collect();
+            let text: String = time
+                .to_string()
+                .chars()
+                .filter(char::is_ascii_digit)
+                .collect();
             tlv(0x17, &[&text.as_bytes()[2..14], b"Z"])
         };
         let extensions = sequence(&[&self.extensions.concat()]);
@@ -229,7 +268,11 @@ fn a_crl_that_readers_would_refuse_is_not_taken() {
     let (ago, ends) = (now.minus(Ttl::hours(2)), now.plus(Ttl::days(100)));
     let taken = import(forge.write(&forge.list(3, ago, ends)).as_bytes());
     assert!(taken.status.success(), "{}", text(&taken));
-    assert!(text(&taken).contains("served as /crls/ca-"), "{}", text(&taken));
+    assert!(
+        text(&taken).contains("served as /crls/ca-"),
+        "{}",
+        text(&taken)
+    );
     let refused = |bytes: &[u8], why: &str| {
         let said = import(bytes);
         assert!(!said.status.success(), "{why}: {}", text(&said));
@@ -264,11 +307,15 @@ fn a_crl_that_readers_would_refuse_is_not_taken() {
         "before number 3",
     );
     refused(
-        forge.write(&forge.list(3, now.minus(Ttl::hours(1)), ends)).as_bytes(),
+        forge
+            .write(&forge.list(3, now.minus(Ttl::hours(1)), ends))
+            .as_bytes(),
         "not newer than number 3",
     );
     refused(
-        forge.write(&forge.list(9, ago, now.minus(Ttl::hours(1)))).as_bytes(),
+        forge
+            .write(&forge.list(9, ago, now.minus(Ttl::hours(1))))
+            .as_bytes(),
         "it has expired",
     );
     refused(b"", "is empty");
@@ -304,10 +351,15 @@ async fn an_offline_cas_list_is_asked_for_sixty_days_before_its_end_and_daily() 
     let root = &inside.app.snapshot().root_crls;
     let row = root.values().next().unwrap();
     assert!(
-        ends.concat().ends_with(&format!(" {}", row.next_update.unix())),
+        ends.concat()
+            .ends_with(&format!(" {}", row.next_update.unix())),
         "{ends:?}"
     );
-    for metric in ["signet_crl_number", "signet_crl_entries", "signet_crl_bytes"] {
+    for metric in [
+        "signet_crl_number",
+        "signet_crl_entries",
+        "signet_crl_bytes",
+    ] {
         let line = inside.metrics(&format!("{metric}{{authority=\"central-1\"}}"));
         assert_eq!(line.len(), 1, "{metric}");
     }
@@ -321,13 +373,21 @@ async fn an_authority_waits_until_everyone_has_its_crl() {
         "name = \"edge\"\ntrust_domain = \"cluster.local\"\n",
     )
     .unwrap();
-    run(fleet.ca_server(&["cluster", "apply"]).arg(fleet.path("edge.toml")));
+    run(fleet
+        .ca_server(&["cluster", "apply"])
+        .arg(fleet.path("edge.toml")));
     let request = fleet.path("edge.csr.pem");
-    run(fleet.ca_server(&["authority", "request", "edge", "--out"]).arg(&request));
+    run(fleet
+        .ca_server(&["authority", "request", "edge", "--out"])
+        .arg(&request));
     let chain = fleet.path("edge.chain.pem");
-    let signed = fleet.root.sign(&std::fs::read(&request).unwrap(), Ttl::days(365));
+    let signed = fleet
+        .root
+        .sign(&std::fs::read(&request).unwrap(), Ttl::days(365));
     std::fs::write(&chain, signed).unwrap();
-    let said = run(fleet.ca_server(&["authority", "import", "edge-1"]).arg(&chain));
+    let said = run(fleet
+        .ca_server(&["authority", "import", "edge-1"])
+        .arg(&chain));
     assert!(said.contains("published "), "{said}");
     assert!(said.contains("authorities.publish_for"), "{said}");
     let inside = Inside::of(&fleet).await;
@@ -341,11 +401,20 @@ async fn an_authority_waits_until_everyone_has_its_crl() {
     assert_eq!(state().await, "published");
     inside.clock.advance(60);
     inside.turn().await;
-    assert_eq!(state().await, "active", "by itself, once it was published for two minutes");
+    assert_eq!(
+        state().await,
+        "active",
+        "by itself, once it was published for two minutes"
+    );
     // The next one waits too when its predecessor is revoked, unless someone says otherwise.
     let id = fleet.add_authority("edge", Ttl::days(365));
     let said = run(&mut fleet.ca_server(&[
-        "authority", "revoke", "edge-1", "--reason", "cACompromise", "--yes",
+        "authority",
+        "revoke",
+        "edge-1",
+        "--reason",
+        "cACompromise",
+        "--yes",
     ]));
     assert!(said.contains("ca-server authority activate"), "{said}");
     let said = run(&mut fleet.ca_server(&["authority", "activate", &id]));
@@ -363,8 +432,55 @@ async fn a_retiring_authority_still_publishes_a_revocation() {
     let shown = run(&mut fleet.ca_server(&["authority", "list"]));
     assert!(shown.contains("retiring"), "{shown}");
     let serial = old.serial().to_string();
-    let arguments = ["revoke", "--serial", &serial, "--reason", "superseded", "--yes"];
+    let arguments = [
+        "revoke",
+        "--serial",
+        &serial,
+        "--reason",
+        "superseded",
+        "--yes",
+    ];
     run(&mut fleet.ca_server(&arguments));
-    wait_until("the revocation", || crl(&server, "central-1").lists(&old.serial()).then_some(()));
-    assert_eq!(get(server.public, "/crls/central-2.crl").unwrap().status, 200);
+    wait_until("the revocation", || {
+        crl(&server, "central-1").lists(&old.serial()).then_some(())
+    });
+    assert_eq!(
+        get(server.public, "/crls/central-2.crl").unwrap().status,
+        200
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_renews_under_a_revoked_authority_is_told_so() {
+    let fleet = Fleet::on_sqlite(&["central"]);
+    let server = fleet.serve();
+    std::fs::write(fleet.path("root.pem"), fleet.root_pem()).unwrap();
+    let token = fleet.enrolment_token("central", "spiffe://cluster.local/ns/default/sa/web");
+    std::fs::write(fleet.path("token"), token).unwrap();
+    let ca = |arguments: &[&str]| {
+        let mut command = Command::new(program("ca"));
+        command.current_dir(fleet.directory()).args(arguments);
+        command
+    };
+    let url = server.url();
+    run(&mut ca(&[
+        "enroll",
+        "--server",
+        &url,
+        "--roots",
+        "root.pem",
+        "--dir",
+        "web",
+        "--enrolment-token-file",
+        "token",
+    ]));
+    run(&mut ca(&["renew", "--dir", "web"]));
+    let reason = ["--reason", "keyCompromise", "--yes"];
+    run(fleet
+        .ca_server(&["authority", "revoke", "central-1"])
+        .args(reason));
+    wait_until("a refusal that says why", || {
+        let said = output(&mut ca(&["renew", "--dir", "web"]));
+        (!said.status.success() && text(&said).contains("authority-revoked")).then_some(())
+    });
 }

@@ -25,7 +25,12 @@ fn id(fleet: &Fleet, account: &str, leaf: &Certificate) -> CertId {
     let chain = std::fs::read(fleet.path(&format!("{account}.chain.pem"))).unwrap();
     let issuer = Certificate::parse_pem(&chain).unwrap().remove(1);
     let key = issuer.public_key().unwrap();
-    CertId::new(HashAlgorithm::Sha1, issuer.subject(), key.raw(), &leaf.serial())
+    CertId::new(
+        HashAlgorithm::Sha1,
+        issuer.subject(),
+        key.raw(),
+        &leaf.serial(),
+    )
 }
 
 fn post(address: SocketAddr, der: &[u8], headers: &[(&str, &str)]) -> Answer {
@@ -45,7 +50,14 @@ fn ocsp_path(der: &[u8]) -> String {
 
 fn revoke(fleet: &Fleet, leaf: &Certificate) {
     let serial = leaf.serial().to_string();
-    let arguments = ["revoke", "--serial", &serial, "--reason", "superseded", "--yes"];
+    let arguments = [
+        "revoke",
+        "--serial",
+        &serial,
+        "--reason",
+        "superseded",
+        "--yes",
+    ];
     run(&mut fleet.ca_server(&arguments));
 }
 
@@ -65,20 +77,41 @@ async fn conditions_are_for_reading_and_tags_decide_where_a_second_does_not() {
     let known = with(&server, "GET", path, &[("if-none-match", tag)]);
     assert_eq!((known.status, known.body.len()), (304, 0));
     assert_eq!(known.header("etag"), tag);
-    assert_eq!(with(&server, "GET", path, &[("if-modified-since", date)]).status, 304);
+    assert_eq!(
+        with(&server, "GET", path, &[("if-modified-since", date)]).status,
+        304
+    );
     // A tag decides where there is one, whatever the date says.
-    let both = [("if-none-match", "\"another\""), ("if-modified-since", date)];
+    let both = [
+        ("if-none-match", "\"another\""),
+        ("if-modified-since", date),
+    ];
     assert_eq!(with(&server, "GET", path, &both).status, 200);
     let head = with(&server, "HEAD", path, &[]);
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("etag"), tag);
     assert_eq!(head.header("content-length"), first.body.len().to_string());
-    assert_eq!(with(&server, "HEAD", path, &[("if-none-match", tag)]).status, 304);
+    assert_eq!(
+        with(&server, "HEAD", path, &[("if-none-match", tag)]).status,
+        304
+    );
     revoke(&fleet, &leaf);
-    crl_after(&server, "central-1", Crl::parse(&first.body).unwrap().number().unwrap());
-    let news = with(&server, "GET", path, &[("if-none-match", tag), ("if-modified-since", date)]);
+    crl_after(
+        &server,
+        "central-1",
+        Crl::parse(&first.body).unwrap().number().unwrap(),
+    );
+    let news = with(
+        &server,
+        "GET",
+        path,
+        &[("if-none-match", tag), ("if-modified-since", date)],
+    );
     assert_eq!(news.status, 200);
-    assert_eq!(with(&server, "GET", path, &[("if-modified-since", date)]).status, 200);
+    assert_eq!(
+        with(&server, "GET", path, &[("if-modified-since", date)]).status,
+        200
+    );
 
     // OCSP: by tag alone, and conditions are none of a POST's.
     let der = ocsp_request(&[id(&fleet, "a", &leaf)]);
@@ -92,7 +125,10 @@ async fn conditions_are_for_reading_and_tags_decide_where_a_second_does_not() {
     );
     let tagged = [("if-none-match", got.header("etag"))];
     assert_eq!(with(&server, "GET", &ocsp_path(&der), &tagged).status, 304);
-    for condition in [("if-none-match", "*"), ("if-modified-since", got.header("last-modified"))] {
+    for condition in [
+        ("if-none-match", "*"),
+        ("if-modified-since", got.header("last-modified")),
+    ] {
         let posted = post(server.public, &der, &[condition]);
         assert_eq!((posted.status, &posted.body), (200, &got.body));
     }
@@ -103,7 +139,11 @@ async fn conditions_are_for_reading_and_tags_decide_where_a_second_does_not() {
     assert_eq!(post(server.public, &der, &[kind]).body, got.body);
     for path in ["/ocsp", "/ocsp/"] {
         let answer = get(server.public, path).unwrap();
-        assert_eq!((answer.status, answer.body), (200, MALFORMED.to_vec()), "{path}");
+        assert_eq!(
+            (answer.status, answer.body),
+            (200, MALFORMED.to_vec()),
+            "{path}"
+        );
     }
     // What is refused is kept by nobody.
     for (method, path, code) in [
@@ -115,7 +155,11 @@ async fn conditions_are_for_reading_and_tags_decide_where_a_second_does_not() {
     ] {
         let answer = with(&server, method, path, &[]);
         assert_eq!(answer.status, code, "{method} {path}");
-        assert_eq!(answer.header("cache-control"), "no-store", "{method} {path}");
+        assert_eq!(
+            answer.header("cache-control"),
+            "no-store",
+            "{method} {path}"
+        );
     }
 }
 
@@ -124,10 +168,15 @@ async fn the_cas_above_are_served_by_their_keys_and_a_set_without_them_is_not_ke
     let fleet = Fleet::on_sqlite(&["central"]);
     let server = fleet.serve();
     let absent = get(server.public, "/ca-crl.pem").unwrap();
-    assert_eq!((absent.status, absent.header("cache-control")), (503, "no-store"));
+    assert_eq!(
+        (absent.status, absent.header("cache-control")),
+        (503, "no-store")
+    );
     fleet.import_root_crl(1, &[]);
     let listed = run(&mut fleet.ca_server(&["crl", "list"]));
-    let name = listed.split_whitespace().find(|word| word.starts_with("ca-"));
+    let name = listed
+        .split_whitespace()
+        .find(|word| word.starts_with("ca-"));
     let name = name.unwrap();
     let list = wait_until("the root's CRL", || {
         let answer = get(server.public, &format!("/crls/{name}.crl")).ok()?;
@@ -138,7 +187,10 @@ async fn the_cas_above_are_served_by_their_keys_and_a_set_without_them_is_not_ke
     let list = Crl::parse(&list.body).unwrap();
     list.verify_by(&root.public_key().unwrap()).unwrap();
     let certificate = get(server.public, &format!("/authorities/{name}.crt")).unwrap();
-    assert_eq!((certificate.status, &certificate.body[..]), (200, root.der()));
+    assert_eq!(
+        (certificate.status, &certificate.body[..]),
+        (200, root.der())
+    );
     let own = get(server.public, "/authorities/central-1.crt").unwrap();
     assert_eq!(own.header("content-type"), "application/pkix-cert");
     let own = Certificate::parse(&own.body).unwrap();
@@ -157,7 +209,11 @@ async fn two_of_our_issuers_in_one_request_get_one_answer_by_the_first() {
     let said = post(server.public, &ocsp_request(&ids), &[]);
     assert_eq!(said.header("cache-control"), "no-store");
     let said = BasicResponse::of_response_der(&said.body).unwrap();
-    let found: Vec<_> = said.statuses().iter().map(|one| (one.serial, one.status)).collect();
+    let found: Vec<_> = said
+        .statuses()
+        .iter()
+        .map(|one| (one.serial, one.status))
+        .collect();
     // A responder speaks for the issuer who delegated it (RFC 6960 §4.2.2.2), and knows nothing of others' certificates.
     assert_eq!(
         found,
@@ -191,7 +247,11 @@ async fn answers_that_are_asked_for_are_signed_anew_before_they_grow_stale() {
     assert_ne!(second, first);
     inside.clock.advance(100 * 60);
     inside.app.refresh_hot_answers().await.unwrap();
-    assert_ne!(ask().await, second, "nobody had asked, and whoever asks now gets a fresh one");
+    assert_ne!(
+        ask().await,
+        second,
+        "nobody had asked, and whoever asks now gets a fresh one"
+    );
 }
 
 #[tokio::test]
@@ -239,7 +299,11 @@ async fn while_postgres_hangs_or_is_away_lists_answers_and_staples_are_served() 
         Some(crl(&server, "central-1")).filter(|list| list.lists(&revoked.serial()))
     });
     let staple = |leaf: &Certificate| {
-        get(server.public, &format!("/ocsp-staples/{}.ocsp", leaf.serial())).unwrap()
+        get(
+            server.public,
+            &format!("/ocsp-staples/{}.ocsp", leaf.serial()),
+        )
+        .unwrap()
     };
     assert_eq!(status(&staple(&known).body), Status::Good);
     let der = ocsp_request(&[id(&fleet, "known", &known)]);
@@ -248,7 +312,10 @@ async fn while_postgres_hangs_or_is_away_lists_answers_and_staples_are_served() 
         assert_eq!(get(server.public, "/ca-crl.pem").unwrap().status, 200);
         assert_eq!(status(&post(server.public, &der, &[]).body), Status::Good);
         assert_eq!(status(&staple(&known).body), Status::Good);
-        assert!(matches!(status(&staple(&revoked).body), Status::Revoked { .. }));
+        assert!(matches!(
+            status(&staple(&revoked).body),
+            Status::Revoked { .. }
+        ));
         assert_eq!(staple(&never).status, 503, "nothing is known of it here");
     };
     postgres.pause().unwrap();
@@ -259,7 +326,11 @@ async fn while_postgres_hangs_or_is_away_lists_answers_and_staples_are_served() 
     postgres.stop().unwrap();
     assert_eq!(staple(&unseen).status, 503);
     assert_eq!(status(&staple(&known).body), Status::Good);
-    assert_eq!(status(&staple(&never).body), Status::Good, "it is known now");
+    assert_eq!(
+        status(&staple(&never).body),
+        Status::Good,
+        "it is known now"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,7 +351,9 @@ async fn a_server_that_starts_while_postgres_is_away_serves_what_was_served_last
         let kept = std::fs::read(copy.join("crls/central-1.crl")).ok()?;
         Some(Crl::parse(&kept).ok()?).filter(|kept| kept.lists(&leaf.serial()))
     });
-    wait_until("the set, kept", || copy.join("ca-crl.pem").exists().then_some(()));
+    wait_until("the set, kept", || {
+        copy.join("ca-crl.pem").exists().then_some(())
+    });
     assert!(server.process().terminate());
     // Forged, and torn: neither is served.
     let forged = Fleet::on_sqlite(&["central"]);
@@ -303,19 +376,28 @@ async fn a_server_that_starts_while_postgres_is_away_serves_what_was_served_last
     let tag = [("if-none-match", served.header("etag"))];
     let known = request(public, "GET", "/crls/central-1.crl", &tag, &[]).unwrap();
     assert_eq!(known.status, 304);
-    for path in [
-        "/ca-crl.pem",
-        "/authorities/central-1.crt",
-        "/bundles/cluster.local.pem",
-    ] {
+    for path in ["/ca-crl.pem", "/authorities/central-1.crt"] {
         assert_eq!(get(public, path).unwrap().status, 200, "{path}");
     }
-    for path in ["/crls/forged-1.crl", "/crls/torn-1.crl", "/nothing"] {
+    for path in [
+        "/crls/forged-1.crl",
+        "/crls/torn-1.crl",
+        "/bundles/cluster.local.pem",
+        "/nothing",
+    ] {
         let answer = get(public, path).unwrap();
-        assert_eq!((answer.status, answer.header("cache-control")), (503, "no-store"), "{path}");
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (503, "no-store"),
+            "{path}"
+        );
     }
     let der = ocsp_request(&[id(&fleet, "a", &leaf)]);
-    assert_eq!(post(public, &der, &[]).body, [0x30, 3, 0x0a, 1, 3], "tryLater");
+    assert_eq!(
+        post(public, &der, &[]).body,
+        [0x30, 3, 0x0a, 1, 3],
+        "tryLater"
+    );
     assert_eq!(get(ops, "/healthz").unwrap().status, 200);
     assert_eq!(get(ops, "/readyz").unwrap().status, 503);
     postgres.start_again().unwrap();

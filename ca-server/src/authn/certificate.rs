@@ -68,7 +68,10 @@ pub(super) async fn check(
     if authority.is_some_and(|a| a.state == AuthorityState::Revoked) {
         return Err(unauthenticated(
             "authority-revoked",
-            format!("authority {} is revoked, and all that it issued", peer.authority),
+            format!(
+                "authority {} is revoked, and all that it issued",
+                peer.authority
+            ),
         ));
     }
     if !authority

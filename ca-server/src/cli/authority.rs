@@ -91,9 +91,8 @@ fn reason(text: &str) -> Result<Reason, String> {
             Err("an authority is not put on hold: its revocation cannot be taken back".to_owned())
         }
         "cACompromise" => Ok(Reason::CaCompromise),
-        text => super::revocation::reason(text).map_err(|error| {
-            error.replace("keyCompromise,", "keyCompromise, cACompromise,")
-        }),
+        text => super::revocation::reason(text)
+            .map_err(|error| error.replace("keyCompromise,", "keyCompromise, cACompromise,")),
     }
 }
 

@@ -106,7 +106,9 @@ async fn import(config: &Config, file: &Path) -> Result<()> {
             name = name_above(root)
         ));
         if crl.ends_soon {
-            text.push_str("  less than 60 days are left: hold the next ceremony (ca-server crl request)\n");
+            text.push_str(
+                "  less than 60 days are left: hold the next ceremony (ca-server crl request)\n",
+            );
         }
         for row in crl.revokes {
             text.push_str(&format!(

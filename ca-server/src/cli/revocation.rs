@@ -57,10 +57,14 @@ pub(super) fn reason(text: &str) -> Result<Reason, String> {
     const ACCEPTED: &str = "unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or \
                             privilegeWithdrawn";
     let why = match text {
-        "certificateHold" => "a hold can be lifted again: `ca-server hold` puts certificates on hold",
+        "certificateHold" => {
+            "a hold can be lifted again: `ca-server hold` puts certificates on hold"
+        }
         "removeFromCRL" => "it says that a hold was lifted: `ca-server lift` does that",
         "cACompromise" => "it is an authority's reason: `ca-server authority revoke` takes it",
-        "aACompromise" => "it is for attribute certificates, which are not issued here (RFC 5280 §5.3.1)",
+        "aACompromise" => {
+            "it is for attribute certificates, which are not issued here (RFC 5280 §5.3.1)"
+        }
         text => match text.parse() {
             Ok(reason) => return Ok(reason),
             Err(_) => "it is no reason of RFC 5280 §5.3.1's",
@@ -173,7 +177,10 @@ fn report(act: Act, summary: Summary) -> String {
     };
     let mut text = format!("{} {done}\n", summary.changed);
     for (count, what) in [
-        (summary.standing, "revoked or on hold already, left as they were"),
+        (
+            summary.standing,
+            "revoked or on hold already, left as they were",
+        ),
         (summary.not_held, "not on hold, left as they were"),
         (summary.gone, "no longer on record"),
     ] {

@@ -370,6 +370,11 @@ mod tests {
             config.names.to_strings(),
             ["DNS:ca.example.com", "IP:127.0.0.1"]
         );
+        assert_eq!(
+            config.watermark_file,
+            Some("/tmp/x.db.watermark".into()),
+            "a store that is put back is noticed"
+        );
     }
 
     #[test]

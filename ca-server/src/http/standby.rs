@@ -12,8 +12,8 @@ use pki::ocsp::ErrorStatus;
 use pki::time::Ttl;
 
 use super::public;
-use crate::app::status::copy::{Copy, has_ended};
 use crate::app::status::OCSP_RESPONSE;
+use crate::app::status::copy::{Copy, has_ended};
 use crate::clock::{Clock, SystemClock};
 
 #[derive(Clone)]

@@ -166,11 +166,7 @@ struct Issued {
     renew_at: Timestamp,
 }
 
-async fn issue(
-    app: &App,
-    home: &ClusterName,
-    names: &SubjectNames,
-) -> Result<Issued, Error> {
+async fn issue(app: &App, home: &ClusterName, names: &SubjectNames) -> Result<Issued, Error> {
     let (issued, key) = app.issue_serving(home, names).await?;
     let certificate = &issued.certificate;
     let half = certificate

@@ -146,7 +146,9 @@ impl Crl {
         if fields.delta_base.is_some() {
             Some("it is a delta, of what has changed since another CRL (RFC 5280 §5.2.4)")
         } else if fields.distribution_point.is_some() {
-            Some("it has an issuing distribution point, which limits what it tells of (RFC 5280 §5.2.5)")
+            Some(
+                "it has an issuing distribution point, which limits what it tells of (RFC 5280 §5.2.5)",
+            )
         } else if fields.unknown_critical {
             Some("it has a critical extension that is not known here (RFC 5280 §5.2)")
         } else {

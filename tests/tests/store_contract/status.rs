@@ -1,8 +1,8 @@
 //! Revocations, holds and CRLs.
 
 use ca_server::store::model::{
-    AuthorityRevocation, AuthorityState, CrlRow, Revocation, RootCrlRow, StatusChange, StatusEvent,
-    StatusOutcome,
+    AuthorityRevocation, AuthorityRow, AuthorityState, CrlRow, Revocation, RootCrlRow,
+    StatusChange, StatusEvent, StatusOutcome,
 };
 use ca_server::store::{RecordError, Store};
 use pki::crypto::sha256;
@@ -274,6 +274,18 @@ pub(super) async fn a_revoked_authority_records_nothing_more(store: Store) {
     let results = store.record_batch(&batch).await.unwrap();
     assert!(matches!(results[0], Err(RecordError::LogClosed)));
     assert_eq!(results[1].as_ref().unwrap(), &0);
+
+    // Once it has ended it is retired like any other, and stays revoked.
+    let row = store.authority(&id).await.unwrap().unwrap();
+    let retired = AuthorityRow {
+        state: AuthorityState::Retired,
+        published_at: Some(later(1)),
+        ..row.clone()
+    };
+    store.update_authority(&retired, row.version).await.unwrap();
+    let after = store.authority(&id).await.unwrap().unwrap();
+    assert_eq!((after.state, after.revoked), (retired.state, row.revoked));
+    assert_eq!(after.published_at, Some(later(1)));
 }
 
 pub(super) async fn what_lives_is_listed_in_pages(store: Store) {
@@ -317,4 +329,8 @@ pub(super) async fn what_is_on_record_is_told_apart(store: Store) {
     assert_eq!(store.on_record(&id, day + 1, &serials).await.unwrap(), []);
     let stranger = AuthorityId::parse("stranger-1").unwrap();
     assert_eq!(store.on_record(&stranger, day, &serials).await.unwrap(), []);
+    let mut whose = store.issuers_of(day, &serials).await.unwrap();
+    whose.sort_unstable();
+    assert_eq!(whose, [(serials[0], id.clone()), (serials[1], id)]);
+    assert_eq!(store.issuers_of(day + 1, &serials).await.unwrap(), []);
 }

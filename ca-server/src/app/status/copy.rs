@@ -1,13 +1,13 @@
 //! What the public listener serves, kept outside of the store (`public.copy_dir`): a server that is started while the store is
 //! away serves it, and nothing that has ended meanwhile.
 //!
-//! A file for each address, each put in its place whole. All of it is public, and signed: whoever could write into the
-//! folder could withhold, but not forge.
+//! A file for each address, each put in its place whole. All of it is public, and signed by CAs that its readers know: whoever
+//! could write into the folder could withhold, but not forge. Bundles, which are believed as they are, are not in it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pki::certificate::Certificate;
 use pki::crl::Crl;
@@ -47,10 +47,6 @@ fn documents(served: &ServedSet, snapshot: &Snapshot) -> Copy {
         let address = format!("authorities/{}.crt", authority.id);
         all.insert(address, authority.document.clone());
     }
-    for (trust_domain, bundle) in &snapshot.bundles {
-        let address = format!("bundles/{trust_domain}.pem");
-        all.insert(address, bundle.document.clone());
-    }
     if let Ok(set) = &served.full {
         all.insert(FULL_SET.to_owned(), set.clone());
     }
@@ -66,9 +62,11 @@ impl App {
         let Some(folder) = self.context.settings.copy_dir.clone() else {
             return Ok(());
         };
+        // Read first: what is swapped in meanwhile is kept at the next turn.
+        let revision = self.status.served_revision.load(Ordering::Acquire);
         let snapshot = self.snapshot.load_full();
         let served = self.status.served.load_full();
-        let now = (snapshot.sequence, Arc::as_ptr(&served) as usize);
+        let now = (snapshot.sequence, revision);
         if *super::lock(&self.status.copied_of) == Some(now) {
             return Ok(());
         }
@@ -86,8 +84,6 @@ impl App {
                 tracing::warn!(%error, "public.copy_dir is not written: a start without the store would serve older lists");
             }
         }
-        // Held until here: its address names what was written.
-        drop(served);
         Ok(())
     }
 }
@@ -133,7 +129,7 @@ fn files(folder: &Path) -> Vec<String> {
     if folder.join(FULL_SET).is_file() {
         found.push(FULL_SET.to_owned());
     }
-    let mut folders: Vec<_> = ["authorities", "bundles", "crls"]
+    let mut folders: Vec<_> = ["authorities", "crls"]
         .map(|name| (folder.join(name), format!("{name}/")))
         .into();
     while let Some((folder, prefix)) = folders.pop() {
@@ -161,7 +157,9 @@ pub fn read(folder: &Path, now: Timestamp) -> Copy {
     for address in files(folder) {
         match std::fs::read(folder.join(&address)) {
             Ok(read) => drop(bytes.insert(address, read)),
-            Err(error) => tracing::warn!(address, %error, "a file of public.copy_dir does not read"),
+            Err(error) => {
+                tracing::warn!(address, %error, "a file of public.copy_dir does not read")
+            }
         }
     }
     let cas: Vec<Certificate> = bytes
@@ -174,7 +172,10 @@ pub fn read(folder: &Path, now: Timestamp) -> Copy {
         match document(&address, body, &cas).filter(|kept| !has_ended(kept, now)) {
             Some(document) => drop(copy.insert(address, document)),
             None => {
-                tracing::warn!(address, "a file of public.copy_dir is not served: it is not what it should be, or over");
+                tracing::warn!(
+                    address,
+                    "a file of public.copy_dir is not served: it is not what it should be, or over"
+                );
             }
         }
     }
@@ -207,10 +208,6 @@ fn document(address: &str, body: Vec<u8>, cas: &[Certificate]) -> Option<Documen
                 .collect();
             (PEM, None, Some(ends?.into_iter().min()?))
         }
-        "pem" => {
-            Certificate::parse_pem(&body).ok()?;
-            (PEM, None, None)
-        }
         _ => return None,
     };
     Some(Document::new(body, kind, made, ends))
@@ -220,8 +217,7 @@ fn document(address: &str, body: Vec<u8>, cas: &[Certificate]) -> Option<Documen
 fn dates_of(der: &[u8], cas: &[Certificate]) -> Option<(Timestamp, Timestamp)> {
     let crl = Crl::parse(der).ok()?;
     let signed = cas.iter().any(|ca| {
-        ca.subject() == crl.issuer()
-            && ca.public_key().is_ok_and(|key| crl.verify_by(&key).is_ok())
+        ca.subject() == crl.issuer() && ca.public_key().is_ok_and(|key| crl.verify_by(&key).is_ok())
     });
     signed.then_some((crl.this_update(), crl.next_update()?))
 }

@@ -17,7 +17,7 @@ mod urls;
 pub mod watermark;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -69,7 +69,9 @@ pub struct Status {
     told_of_ends: Mutex<HashMap<(Digest, u64), Timestamp>>,
     /// What lies in `public.copy_dir`, and which snapshot and set it is of.
     copied: Mutex<copy::Kept>,
-    copied_of: Mutex<Option<(u64, usize)>>,
+    copied_of: Mutex<Option<(u64, u64)>>,
+    /// Grows whenever another set is served.
+    served_revision: AtomicU64,
     /// Grows when certificates were revoked, held or lifted.
     revised: watch::Sender<u64>,
 }
@@ -164,7 +166,7 @@ impl App {
 
     fn drop_what_is_over(&self, snapshot: &Snapshot) {
         let before = self.status.served.load_full();
-        if before.is_over(self.context.clock.untrusted_now()) {
+        if before.is_over(self.context.clock.earliest_now()) {
             self.serve(before.crls.clone(), snapshot);
         }
     }
@@ -172,7 +174,7 @@ impl App {
     /// Puts what is served together, and in place of what was.
     fn serve(&self, crls: HashMap<AuthorityId, Arc<ServedCrl>>, snapshot: &Snapshot) {
         let before = self.status.served.load_full();
-        let served = ServedSet::gather(crls, snapshot, self.context.clock.untrusted_now());
+        let served = ServedSet::gather(crls, snapshot, self.context.clock.earliest_now());
         let above = snapshot
             .root_crls
             .values()
@@ -190,6 +192,7 @@ impl App {
             _ => {}
         }
         self.status.served.store(Arc::new(served));
+        self.status.served_revision.fetch_add(1, Ordering::Release);
     }
 
     /// Compares the store with what is known of it from before, and keeps that.

@@ -143,7 +143,7 @@ impl App {
                 issuer.and_then(|id| snapshot.authority(&id))
             }
         };
-        let now = self.context.clock.untrusted_now();
+        let now = self.context.clock.earliest_now();
         let Some(authority) = authority.filter(|authority| authority.answers(now)) else {
             return Ok(OcspAnswer::Error(ErrorStatus::Unauthorized));
         };
@@ -154,7 +154,7 @@ impl App {
 
     async fn answer(&self, request: &OcspRequest) -> OcspAnswer {
         let snapshot = self.snapshot.load_full();
-        let now = self.context.clock.untrusted_now();
+        let now = self.context.clock.earliest_now();
         // A responder speaks for one issuer: whose certificate is asked for first.
         let answering = request.certificates().iter().find_map(|id| {
             let mut answering = snapshot.authorities.iter();
@@ -326,8 +326,11 @@ impl App {
     /// The authorities that sign and for which nobody answers yet.
     pub fn without_responder(&self) -> Vec<AuthorityId> {
         let snapshot = self.snapshot.load_full();
+        let soon = self.context.clock.earliest_now().plus(SHORTEST_LIFE);
         let active = snapshot.authorities.iter().filter(|authority| {
-            authority.state == AuthorityState::Active && authority.signer.is_some()
+            authority.state == AuthorityState::Active
+                && authority.signer.is_some()
+                && authority.answers(soon)
         });
         active
             .filter(|authority| self.status.ocsp.responder(&authority.id).is_none())

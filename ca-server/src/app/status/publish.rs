@@ -76,7 +76,7 @@ impl App {
     pub async fn publish_crls(&self) -> Result<(), Error> {
         let snapshot = self.snapshot.load_full();
         let mut unavailable = None;
-        let now = self.context.clock.untrusted_now();
+        let now = self.context.clock.earliest_now();
         for authority in &snapshot.authorities {
             if !authority.answers(now) || authority.signer.is_none() || !self.is_due(authority) {
                 continue;
@@ -86,7 +86,8 @@ impl App {
             }
             match self.publish(authority).await {
                 Ok(outcome) => {
-                    self.metrics.crl_publication(&authority.id, outcome.as_str());
+                    self.metrics
+                        .crl_publication(&authority.id, outcome.as_str());
                     if outcome != Outcome::Waits {
                         self.status
                             .waiting
@@ -324,7 +325,10 @@ fn dates(
         dates.next_update = dates.next_update.max(before.next_update);
     }
     if dates.next_update <= now || dates.next_update <= dates.this_update {
-        let text = format!("its list would end at {}, and it is {now}", dates.next_update);
+        let text = format!(
+            "its list would end at {}, and it is {now}",
+            dates.next_update
+        );
         return Err(Error::new(ErrorKind::Conflict, "dates", text));
     }
     Ok(dates)

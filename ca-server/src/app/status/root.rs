@@ -136,7 +136,11 @@ async fn check(context: &Context, der: &[u8], now: Timestamp) -> Result<Checked,
     })?;
     let ca = signer_of(context, &crl).await?;
     let issuer = pki::ceremony::name_words(ca.subject());
-    let refuse = |why: String| Err(malformed(format!("the CRL of {issuer} is not taken: {why}")));
+    let refuse = |why: String| {
+        Err(malformed(format!(
+            "the CRL of {issuer} is not taken: {why}"
+        )))
+    };
     let extensions = ca.extensions();
     let may_sign = extensions.key_usage;
     if !may_sign.is_some_and(|usage| usage.has(KeyUsage::CrlSign)) {
@@ -145,7 +149,9 @@ async fn check(context: &Context, der: &[u8], now: Timestamp) -> Result<Checked,
     if let Some(limit) = crl.limits() {
         return refuse(limit.to_owned());
     }
-    if crl.authority_key_id().is_none() || crl.authority_key_id() != extensions.subject_key_id.as_deref() {
+    if crl.authority_key_id().is_none()
+        || crl.authority_key_id() != extensions.subject_key_id.as_deref()
+    {
         return refuse(
             "its authority key identifier is missing, or is not that of the CA's key (RFC 5280 §5.2.1)"
                 .to_owned(),
