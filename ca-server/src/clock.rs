@@ -150,6 +150,16 @@ impl ClockGuard {
         self.clock.now()
     }
 
+    /// The time for deciding whether something has ended: after a step the earlier of what the clock shows and what it
+    /// should have shown then. A list that is good must not count as ended because a clock ran ahead.
+    #[must_use]
+    pub fn earliest_now(&self) -> Timestamp {
+        match self.trusted_now() {
+            Ok(now) => now,
+            Err(stepped) => self.clock.now().min(stepped.expected),
+        }
+    }
+
     /// Compares with another clock: the store's (`exact`), or the latest time the store has seen (only a step back tells).
     pub fn compare(&self, other: Timestamp, against: &'static str, exact: bool) {
         let now = self.clock.now();
@@ -203,6 +213,18 @@ mod tests {
             guard.accept();
             assert!(guard.trusted_now().is_ok());
         }
+    }
+
+    #[test]
+    fn after_a_step_nothing_has_ended_sooner() {
+        let (clock, guard) = guard();
+        let before = clock.now();
+        clock.step(40 * 86_400);
+        assert_eq!(guard.earliest_now(), before);
+        clock.step(-80 * 86_400);
+        assert_eq!(guard.earliest_now(), clock.now());
+        guard.accept();
+        assert_eq!(guard.earliest_now(), clock.now());
     }
 
     #[test]

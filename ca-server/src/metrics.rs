@@ -33,6 +33,16 @@ struct CrlLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SetLabels {
+    to: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OcspLabels {
     answer: &'static str,
 }
@@ -74,6 +84,8 @@ pub struct Metrics {
     crl_bytes: Family<CrlLabels, Gauge>,
     crl_publications: Family<PublicationLabels, Counter>,
     crl_set_complete: Gauge,
+    crl_set_changes: Family<SetLabels, Counter>,
+    cluster_has_authority: Family<ClusterLabels, Gauge>,
     ocsp_responses: Family<OcspLabels, Counter>,
     canaries: Family<CanaryLabels, Counter>,
     canary_up: Family<TokenKeyLabels, Gauge>,
@@ -108,6 +120,8 @@ impl Metrics {
             crl_bytes: Family::default(),
             crl_publications: Family::default(),
             crl_set_complete: Gauge::default(),
+            crl_set_changes: Family::default(),
+            cluster_has_authority: Family::default(),
             ocsp_responses: Family::default(),
             canaries: Family::default(),
             canary_up: Family::default(),
@@ -178,13 +192,23 @@ impl Metrics {
         );
         r.register(
             "signet_crl_publications",
-            "CRLs that this replica published, or failed to",
+            "Turns at publishing a CRL: published, failed, outrun by another replica, or waited for the next second",
             self.crl_publications.clone(),
         );
         r.register(
             "signet_crl_set_complete",
             "1 while ca-crl.pem has a CRL in force for every CA",
             self.crl_set_complete.clone(),
+        );
+        r.register(
+            "signet_crl_set_changes",
+            "How often ca-crl.pem became complete, or stopped being so",
+            self.crl_set_changes.clone(),
+        );
+        r.register(
+            "signet_cluster_has_authority",
+            "1 while an authority is active in the cluster",
+            self.cluster_has_authority.clone(),
         );
         r.register(
             "signet_ocsp_responses",
@@ -270,16 +294,35 @@ impl Metrics {
         }
     }
 
+    /// Which clusters can issue.
+    pub(crate) fn set_clusters<'a>(
+        &self,
+        clusters: impl Iterator<Item = &'a crate::app::state::Cluster>,
+    ) {
+        self.cluster_has_authority.clear();
+        for cluster in clusters {
+            let labels = ClusterLabels {
+                cluster: cluster.name.to_string(),
+            };
+            let gauge = self.cluster_has_authority.get_or_create(&labels);
+            gauge.set(cluster.active.is_some().into());
+        }
+    }
+
+    pub(crate) fn crl_set_changed(&self, to: &'static str) {
+        self.crl_set_changes.get_or_create(&SetLabels { to }).inc();
+    }
+
     pub(crate) fn ocsp_answered(&self, answer: &'static str) {
         self.ocsp_responses
             .get_or_create(&OcspLabels { answer })
             .inc();
     }
 
-    pub(crate) fn crl_publication(&self, authority: &pki::name::AuthorityId, done: bool) {
+    pub(crate) fn crl_publication(&self, authority: &pki::name::AuthorityId, result: &'static str) {
         let labels = PublicationLabels {
             authority: authority.to_string(),
-            result: if done { "published" } else { "failed" },
+            result,
         };
         self.crl_publications.get_or_create(&labels).inc();
     }

@@ -1,5 +1,6 @@
 //! The running server: opens the store, starts the tasks, binds the listeners, and drains on a stop.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::status::Lookup;
+use crate::app::status::{Lookup, copy};
 use crate::app::{App, Context, authority};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::serve::Listener;
@@ -44,6 +46,9 @@ pub async fn run(
     let app = Arc::new(App::start(context, recorder, lookup, &config, metrics).await?);
     // Before anyone can ask: a server that has just started must not deny the lists that the others serve.
     app.refresh_status().await?;
+    if let Err(error) = app.keep_responders().await {
+        tracing::warn!(error = %error.detail(), "nobody answers OCSP for some authorities yet");
+    }
     tasks::start(&app, &tracker, &stop);
     tracker.spawn(tasks::tune(
         app.clone(),
@@ -58,7 +63,7 @@ pub async fn run(
     let ops = Listener::bind("ops", settings.ops, None, ops, settings).await?;
     for listener in [public, ops] {
         tracker.spawn(listener.follow(configuration.clone(), stop.clone()));
-        tracker.spawn(listener.run(app.clone(), stop.clone(), tracker.clone()));
+        tracker.spawn(listener.run(Some(app.clone()), stop.clone(), tracker.clone()));
     }
     let secured = serve_secured(
         app.clone(),
@@ -97,6 +102,44 @@ pub async fn run(
     failed.map_or(Ok(()), Err)
 }
 
+/// The public and the ops listener of a server that has no store yet: what was kept of the last one is served, and that it is
+/// not ready is told.
+pub struct StandBy {
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl StandBy {
+    /// Reads the copy in `folder` and begins to serve it.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub async fn start(config: &Config, folder: &Path, clock: SystemClock) -> Result<Self> {
+        let copy = copy::read(folder, clock.now());
+        tracing::warn!(
+            folder = %folder.display(), documents = copy.len(),
+            "the store is away: what was served last is served, nothing is issued"
+        );
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let settings = &config.listeners;
+        let public = http::standby::public(copy, clock, config.status.cache_for);
+        let public = Listener::bind("public", settings.public, None, public, settings).await?;
+        let ops = http::standby::ops();
+        let ops = Listener::bind("ops", settings.ops, None, ops, settings).await?;
+        for listener in [public, ops] {
+            tracker.spawn(listener.run(None, stop.clone(), tracker.clone()));
+        }
+        Ok(Self { stop, tracker })
+    }
+
+    /// Lets requests under way finish, and gives the addresses free.
+    pub async fn end(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.tracker.wait()).await;
+    }
+}
+
 /// The listeners that need a serving certificate: they begin once the home cluster has an active authority.
 async fn serve_secured(
     app: Arc<App>,
@@ -127,7 +170,7 @@ async fn serve_secured(
     tracker.spawn(serving.keep(stop.clone()));
     for listener in [issue, admin] {
         tracker.spawn(listener.follow(configuration.clone(), stop.clone()));
-        tracker.spawn(listener.run(app.clone(), stop.clone(), tracker.clone()));
+        tracker.spawn(listener.run(Some(app.clone()), stop.clone(), tracker.clone()));
     }
     Ok(())
 }

@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 
 pub use serving::Serving;
 
-use crate::app::status::root;
 use crate::app::{App, Error, authority};
 use crate::config::Config;
 use crate::store::model::AuthorityState;
@@ -26,8 +25,9 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// How often answers that many ask for are signed anew, where they grow stale.
 const HOT_ANSWERS_EVERY: Duration = Duration::from_secs(60);
-/// How often an offline CA's CRL that is about to end is complained of.
-const ROOT_CRLS_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often offline CAs' CRLs are looked at, beside whenever something changes; each that is about to end is complained of
+/// once a day.
+const ROOT_CRLS_EVERY: Duration = Duration::from_secs(3600);
 /// How often Postgres' partitions are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
 
@@ -116,6 +116,7 @@ async fn tell_status(app: Arc<App>, stop: CancellationToken) {
         let done = async {
             app.refresh_status().await?;
             app.publish_crls().await?;
+            app.keep_copy().await?;
             app.keep_responders().await
         };
         let result = done.await;
@@ -135,18 +136,13 @@ async fn tell_status(app: Arc<App>, stop: CancellationToken) {
 /// A ceremony takes weeks to arrange: it is asked for in time.
 fn watch_root_crls(app: &App) -> Result<(), Error> {
     let now = app.context().clock.trusted_now()?;
-    for row in app.snapshot().root_crls.values() {
-        if row.next_update.minus(root::ALARM_BEFORE_END) <= now {
-            tracing::warn!(
-                crl.number = row.number,
-                ca.key = %pki::crypto::hex(&row.root),
-                next_update = %row.next_update,
-                "a CRL of an offline CA ends soon: hold its ceremony (`ca-server crl request`) and import the new one"
-            );
-        }
-    }
-    if let Err(incomplete) = &app.status().served().full {
-        tracing::warn!(%incomplete, "ca-crl.pem is not served");
+    for row in app.ending_root_crls(now) {
+        tracing::warn!(
+            crl.number = row.number,
+            ca.key = %pki::crypto::hex(&row.root),
+            next_update = %row.next_update,
+            "a CRL of an offline CA ends soon: hold its ceremony (`ca-server crl request`) and import the new one"
+        );
     }
     Ok(())
 }
@@ -163,6 +159,7 @@ async fn reload(app: &App) -> Result<(), Error> {
     app.note_reload(reloaded.is_ok());
     if reloaded? {
         describe(app);
+        watch_root_crls(app)?;
     }
     app.mend().await;
     Ok(())

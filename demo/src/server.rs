@@ -143,9 +143,7 @@ pub(crate) async fn prepare(
     }
     // A reader needs a CRL of every CA of a chain, the root's too.
     if context.store.root_crls().await?.is_empty() {
-        for der in pem::read_crls(&root.crl()?)? {
-            status::root::import(context, &der, ACTOR).await?;
-        }
+        status::root::import(context, &pem::read_crls(&root.crl()?)?, ACTOR).await?;
     }
     Ok(made)
 }
@@ -187,9 +185,12 @@ async fn add_authority(
         let chain = root.sign(&row.id, request.as_bytes(), now)?;
         authority::import(context, &row.id, chain, ACTOR).await?;
     }
-    // The first turn publishes, the second activates what was published.
     authority::reconcile(context).await?;
-    Ok(authority::reconcile(context).await?)
+    // Whoever meets its leaves here starts after it, and has its CRL: it need not be published for long.
+    if authority::find(context, &row.id).await?.state == S::Published {
+        authority::activate(context, &row.id, ACTOR).await?;
+    }
+    Ok(())
 }
 
 /// The running server.

@@ -18,16 +18,20 @@ use pki::serial::Serial;
 use pki::time::Ttl;
 use proto::ca::v1::certificate_service_client::CertificateServiceClient;
 use proto::istio::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use tempfile::TempDir;
 use tonic::transport::{Channel, ClientTlsConfig, Identity};
 
 use crate::process::{Log, Process, output, program, run};
+use crate::tlv::{bits, oid, sequence};
 use crate::tokens::TokenAuthority;
 
 /// A root whose key is in this process.
 pub struct Root {
     certificate: Certificate,
     signer: SoftwareSigner,
+    /// The same key, for what a signer of ours would not sign.
+    key: EcdsaKeyPair,
 }
 
 impl Default for Root {
@@ -39,7 +43,12 @@ impl Default for Root {
 impl Root {
     /// A new root, P-256, ten years.
     pub fn new(name: &str) -> Self {
-        let (signer, _) = SoftwareSigner::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let (signer, pkcs8) = SoftwareSigner::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_ASN1_SIGNING,
+            &pkcs8,
+            &ring::rand::SystemRandom::new(),
+        );
         let subject = DistinguishedName::new(Some("Signet tests"), name).unwrap();
         let request = AuthorityRequest {
             profile: Profile::ROOT,
@@ -57,6 +66,7 @@ impl Root {
         Self {
             certificate,
             signer,
+            key: key.unwrap(),
         }
     }
 
@@ -135,6 +145,18 @@ impl Root {
     }
 }
 
+impl Root {
+    /// Signs what stands in a CRL, whatever it is; gives the DER of the whole.
+    pub fn sign_crl(&self, tbs: &[u8]) -> Vec<u8> {
+        let signature = self
+            .key
+            .sign(&ring::rand::SystemRandom::new(), tbs)
+            .unwrap();
+        let ecdsa = sequence(&[&oid("1.2.840.10045.4.3.2")]);
+        sequence(&[tbs, &ecdsa, &bits(signature.as_ref())])
+    }
+}
+
 fn rand_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).unwrap();
@@ -174,8 +196,12 @@ impl Fleet {
     /// The same on either, with more TOML for every cluster's definition.
     pub fn build(postgres: Option<&str>, clusters: &[&str], definition: &str) -> Self {
         let fleet = Self::without_authorities(postgres, clusters, definition);
-        for cluster in &fleet.clusters {
-            fleet.add_authority(&cluster.name, Ttl::days(365));
+        for (i, cluster) in fleet.clusters.iter().enumerate() {
+            let id = fleet.add_authority(&cluster.name, Ttl::days(365));
+            // The first of all does not wait, the others would.
+            if i > 0 {
+                run(&mut fleet.ca_server(&["authority", "activate", &id]));
+            }
         }
         fleet
     }

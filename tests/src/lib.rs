@@ -12,6 +12,7 @@ pub mod envoy;
 pub mod fleet;
 pub mod hierarchy;
 pub mod http;
+pub mod inside;
 pub mod istio;
 pub mod judge;
 pub mod lint;

@@ -120,6 +120,37 @@ async fn a_certificate_is_listed_in_the_shard_that_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shards_keep_the_url_that_their_certificates_carry() {
+    let fleet = fleet(&["--crl-shards", "2"]);
+    let mut server = fleet.serve();
+    let leaf = issue(&fleet, &server, 0, "a").await;
+    assert!(server.process().terminate());
+    let file = fleet.path("ca-server.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(URL, "http://moved.example")).unwrap();
+    let server = fleet.serve();
+    revoke(&fleet, "revoke", &leaf.serial().to_string());
+    wait_until("the revocation", || {
+        crl(&server, "central-2")
+            .lists(&leaf.serial())
+            .then_some(())
+    });
+    let shards = [0, 1].map(|n| part(&server, &format!("shard-{n}"), 2));
+    assert!(shards.iter().any(|shard| shard.lists(&leaf.serial())));
+    for (n, shard) in shards.iter().enumerate() {
+        let url = format!("{URL}/crls/central-2/shard-{n}.crl");
+        assert_eq!(shard.distribution_point(), Some(url.as_str()));
+    }
+    // Its next leaves name the same shards.
+    let next = issue(&fleet, &server, 0, "b").await;
+    let described = pki::describe::certificate(&next, tests::now()).to_string();
+    assert!(
+        described.contains(&format!("{URL}/crls/central-2/shard-")),
+        "{described}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delta_says_what_has_changed_since_an_older_list() {
     let fleet = fleet(&["--crl-delta"]);
     let server = fleet.serve();

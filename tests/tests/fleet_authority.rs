@@ -31,7 +31,11 @@ fn add_fleet(fleet: &Fleet, path_len: u8) -> std::process::Output {
         .sign_as(profile, path_len, &request, Ttl::days(3 * 365));
     let chain = fleet.path("hq.chain.pem");
     std::fs::write(&chain, signed).unwrap();
-    output(fleet.ca_server(&["authority", "import", "hq-1"]).arg(chain))
+    let imported = output(fleet.ca_server(&["authority", "import", "hq-1"]).arg(chain));
+    if imported.status.success() {
+        run(&mut fleet.ca_server(&["authority", "activate", "hq-1"]));
+    }
+    imported
 }
 
 /// Requests the next authority of a cluster, and has the fleet's sign it.

@@ -206,6 +206,49 @@ async fn sees_every_change(readers: &[(Reader, By)]) {
     all([("good", true), ("bad", false), ("held", true)]);
 }
 
+/// One intermediate on the root's list, nothing on its own: its leaves are refused, those of the other are not.
+async fn sees_a_revoked_intermediate(reader: Reader) {
+    let fleet = Fleet::on_sqlite(&["central", "edge"]);
+    fleet.import_root_crl(1, &[]);
+    let server = fleet.serve();
+    issue(&fleet, &server, 0, "central").await;
+    issue(&fleet, &server, 1, "edge").await;
+    let world = World { fleet, server };
+    world.fetch();
+    for account in ["central", "edge"] {
+        world.ask(&reader, By::Crl, account).unwrap();
+    }
+    let chain = std::fs::read(world.chain("edge")).unwrap();
+    let intermediate = Certificate::parse_pem(&chain).unwrap().remove(1);
+    world.fleet.import_root_crl(2, &[intermediate.serial()]);
+    wait_until("the root's new list", || {
+        world.fetch();
+        world.webpki("edge").err()
+    });
+    world.ask(&reader, By::Crl, "central").unwrap();
+    let why = world.ask(&reader, By::Crl, "edge").unwrap_err();
+    assert!(why.to_lowercase().contains("revoked"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rustls_webpki_sees_a_revoked_intermediate() {
+    sees_a_revoked_intermediate(Reader::Webpki).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn go_sees_a_revoked_intermediate() {
+    if let Some(program) = part_or_skip("go_sees_a_revoked_intermediate", "SIGNET_GOVERIFY") {
+        sees_a_revoked_intermediate(Reader::Go(program)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn java_sees_a_revoked_intermediate() {
+    if let Some(classes) = part_or_skip("java_sees_a_revoked_intermediate", "SIGNET_JAVA_VERIFY") {
+        sees_a_revoked_intermediate(Reader::Java(classes)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rustls_webpki_sees_every_change() {
     sees_every_change(&[(Reader::Webpki, By::Crl)]).await;

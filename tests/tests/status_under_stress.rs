@@ -238,10 +238,8 @@ async fn a_clock_that_steps_neither_stops_a_revocation_nor_moves_a_list() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_was_put_back_is_noticed_and_no_number_goes_back() {
     let fleet = Fleet::on_sqlite(&["central"]);
-    let mark = fleet.path("watermark");
-    let text = std::fs::read_to_string(fleet.path("ca-server.toml")).unwrap();
-    let with = format!("[store]\nwatermark_file = \"{}\"", mark.display());
-    std::fs::write(fleet.path("ca-server.toml"), text.replace("[store]", &with)).unwrap();
+    // Where it is by default.
+    let mark = fleet.path("ca.db.watermark");
     let database = fleet.path("ca.db");
     let mut server = fleet.serve();
     let leaf = issue(&fleet, &server, 0, "a").await;

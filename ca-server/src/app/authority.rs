@@ -160,6 +160,12 @@ pub async fn request(
         created_at: context.clock.untrusted_now(),
         revoked: None,
         crl_shape,
+        published_at: None,
+        public_url: context
+            .settings
+            .public_url
+            .clone()
+            .filter(|_| crl_shape != CrlShape::default()),
         version: 0,
     };
     context.store.insert_authority(&row).await?;
@@ -432,6 +438,7 @@ pub async fn publish(
         context.store.put_crl(id, &crl, None).await?;
     }
     row.state = AuthorityState::Published;
+    row.published_at = Some(context.clock.trusted_now()?);
     context.store.update_authority(&row, row.version).await?;
     event(context, actor, "authority.publish", &row).await?;
     find(context, id).await
@@ -491,8 +498,42 @@ fn life(row: &AuthorityRow) -> Result<Life, Error> {
     })
 }
 
-/// Moves every cluster on: publishes what was imported, activates the next one when it is due (at once where none is
-/// active), retires what has ended. Idempotent; a replica that is late loses the compare-and-set and changes nothing.
+/// Until when a published authority is only published: readers fetch its first CRL in this time, and refuse its leaves
+/// without it. `None` where it need not wait: the installation's first of all is new to everyone alike.
+fn published_until(
+    context: &Context,
+    next: &AuthorityRow,
+    rows: &[AuthorityRow],
+) -> Option<Timestamp> {
+    use AuthorityState as S;
+    let others = rows.iter().filter(|row| row.id != next.id);
+    let is_first = others
+        .into_iter()
+        .all(|row| matches!(row.state, S::Requested | S::Imported));
+    let since = next.published_at.filter(|_| !is_first)?;
+    Some(since.plus(context.settings.publish_for))
+}
+
+/// Until when a published authority waits before it becomes active by itself; `None` when it does not wait for time.
+///
+/// # Errors
+/// When the store is away.
+pub async fn waits_until(
+    context: &Context,
+    row: &AuthorityRow,
+) -> Result<Option<Timestamp>, Error> {
+    if row.state != AuthorityState::Published {
+        return Ok(None);
+    }
+    let rows = context.store.authorities().await?;
+    let until = published_until(context, row, &rows);
+    let now = context.clock.untrusted_now();
+    Ok(until.filter(|until| *until > now))
+}
+
+/// Moves every cluster on: publishes what was imported, activates the next one when it is due (where none is active, as
+/// soon as it was published for long enough), retires what has ended, whatever it was until then. Idempotent; a replica
+/// that is late loses the compare-and-set and changes nothing.
 ///
 /// # Errors
 /// When the store is away or the clock is not trusted.
@@ -502,23 +543,14 @@ pub async fn reconcile(context: &Context) -> Result<(), Error> {
     let rows = context.store.authorities().await?;
     for row in &rows {
         let step = match row.state {
+            AuthorityState::Requested | AuthorityState::Retired => continue,
+            _ if has_ended(row, now) => end(context, row).await,
             AuthorityState::Imported => publish(context, &row.id, ACTOR).await.map(|_| ()),
             AuthorityState::Published if is_due(context, row, &rows, now).await? => {
                 activate(context, &row.id, ACTOR).await
             }
             AuthorityState::Retiring if is_over(context, row, &rows, now).await? => {
-                // It signs nothing more: its key goes with it.
-                let retired = AuthorityRow {
-                    state: AuthorityState::Retired,
-                    sealed_key: None,
-                    ..row.clone()
-                };
-                context
-                    .store
-                    .update_authority(&retired, row.version)
-                    .await
-                    .map(|_| ())
-                    .map_err(Error::from)
+                retire(context, row).await
             }
             _ => continue,
         };
@@ -532,17 +564,45 @@ pub async fn reconcile(context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the last leaf has expired, and a CRL has been out since that lists what was revoked (RFC 5280 §5.2). An
-/// authority that has ended itself signs no other.
+/// Whether its certificate, or one above it, is over: it signs nothing that anyone would believe, no list either.
+fn has_ended(row: &AuthorityRow, now: Timestamp) -> bool {
+    row.not_after.is_some_and(|end| end <= now)
+}
+
+/// Retires an authority whose certificate is over. Left as it is, its list, which cannot be renewed, would be missing in
+/// everyone's set for ever.
+async fn end(context: &Context, row: &AuthorityRow) -> Result<(), Error> {
+    retire(context, row).await?;
+    if row.state == AuthorityState::Active {
+        tracing::error!(
+            authority.id = %row.id, cluster.id = %row.cluster,
+            "the active authority has ended: its cluster issues nothing until another is active"
+        );
+    } else {
+        tracing::info!(authority.id = %row.id, state = %row.state, "the authority has ended and is retired");
+    }
+    event(context, "reconciler", "authority.end", row).await
+}
+
+async fn retire(context: &Context, row: &AuthorityRow) -> Result<(), Error> {
+    // It signs nothing more: its key goes with it.
+    let retired = AuthorityRow {
+        state: AuthorityState::Retired,
+        sealed_key: None,
+        ..row.clone()
+    };
+    let store = &context.store;
+    store.update_authority(&retired, row.version).await?;
+    Ok(())
+}
+
+/// Whether the last leaf has expired, and a CRL has been out since that lists what was revoked (RFC 5280 §5.2).
 async fn is_over(
     context: &Context,
     row: &AuthorityRow,
     rows: &[AuthorityRow],
     now: Timestamp,
 ) -> Result<bool, Error> {
-    if row.not_after.is_some_and(|end| end < now) {
-        return Ok(true);
-    }
     let succeeded = rows
         .iter()
         .find(|other| other.cluster == row.cluster && other.state == AuthorityState::Active)
@@ -566,6 +626,9 @@ async fn is_due(
     rows: &[AuthorityRow],
     now: Timestamp,
 ) -> Result<bool, Error> {
+    if published_until(context, next, rows).is_some_and(|until| until > now) {
+        return Ok(false);
+    }
     let longest_leaf = longest_leaf(context, &next.cluster).await?;
     if rotation::may_activate(life(next)?, longest_leaf, now).is_err() {
         return Ok(false);

@@ -90,6 +90,7 @@ impl App {
         let snapshot = Snapshot::load(&context, None).await?;
         let mut watermark = Watermark::open(config.watermark_file.as_deref())?;
         watermark.advance(&context.store.status_positions().await?)?;
+        metrics.set_clusters(snapshot.clusters.values().map(AsRef::as_ref));
         let (sequence, _) = watch::channel(snapshot.sequence);
         // What an operator accepted before this start says nothing of the clock now.
         let accepted = context
@@ -128,6 +129,8 @@ impl App {
         }
         let after = Snapshot::load(&self.context, Some(&before)).await?;
         let sequence = after.sequence;
+        self.metrics
+            .set_clusters(after.clusters.values().map(AsRef::as_ref));
         self.snapshot.store(Arc::new(after));
         self.sequence.send_replace(sequence);
         Ok(true)

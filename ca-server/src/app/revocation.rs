@@ -1,26 +1,27 @@
 //! Revoking certificates, putting them on hold, and lifting holds; revoking authorities.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pki::certificate::Certificate;
 use pki::crl::Reason;
 use pki::crypto::Digest;
 use pki::log::{RevocationEntry, RevocationKind};
-use pki::name::{AuthorityId, ClusterName};
+use pki::name::{AuthorityId, ClusterName, ProfileName};
 use pki::profile::Profile;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
 use super::{Context, Error, ErrorKind, authority, fleet};
 use crate::store::model::{
-    AuthorityRevocation, AuthorityRow, AuthorityState, RecordFilter, StatusChange, StatusOutcome,
-    StoredRecord,
+    AuthorityRevocation, AuthorityRow, AuthorityState, NewRecord, RecordFilter, StatusChange,
+    StatusOutcome, StoredRecord,
 };
 
 /// Changes in one transaction: it holds the authority's log, which whoever issues waits for.
 const BATCH: usize = 200;
 
-/// Which certificates are meant: those with one of the serial numbers, or all that live and fit every other choice.
+/// Which certificates are meant: those with one of the serial numbers, or all that live and fit every other choice, the
+/// server's own left out.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Exactly these.
@@ -48,28 +49,73 @@ impl Selection {
     }
 }
 
+/// What a selection found: enough to act on, and to show.
+#[derive(Debug, Default)]
+pub struct Found {
+    hits: Vec<(AuthorityId, Serial)>,
+    /// How many there are of each cluster and profile.
+    pub groups: BTreeMap<(ClusterName, ProfileName), usize>,
+    /// The first of them, to be shown: [`Found::SHOWN`] at most.
+    pub first: Vec<StoredRecord>,
+    /// How many of the server's own certificates would have fitted. They are meant only by serial number: to revoke a
+    /// cluster's workloads is not to take the CA off the network, and to silence who tells of it.
+    pub own_left_out: usize,
+    /// An authority's certificate among them, which is revoked in another way.
+    authority: Option<Serial>,
+}
+
+impl Found {
+    /// How many are kept to be shown.
+    pub const SHOWN: usize = 10;
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hits.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hits.is_empty()
+    }
+
+    fn take(&mut self, stored: StoredRecord) {
+        let record = &stored.record;
+        self.hits.push((record.authority.clone(), record.serial));
+        let group = (record.cluster.clone(), record.profile.clone());
+        *self.groups.entry(group).or_default() += 1;
+        if Profile::builtin(&record.profile).is_some_and(|profile| profile.is_authority()) {
+            self.authority.get_or_insert(record.serial);
+        }
+        if self.first.len() < Self::SHOWN {
+            self.first.push(stored);
+        }
+    }
+}
+
+/// Whether the server issues certificates of this profile to itself.
+fn is_servers_own(record: &NewRecord) -> bool {
+    let own = [Profile::SERVING, Profile::OCSP_RESPONDER];
+    Profile::builtin(&record.profile).is_some_and(|profile| own.contains(&profile))
+}
+
 /// The certificates that `selection` means, as they stand.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] for a serial number that is not on record, [`ErrorKind::Malformed`] for a selection that names
-/// nothing, or when the store is away.
-pub async fn select(context: &Context, selection: &Selection) -> Result<Vec<StoredRecord>, Error> {
+/// [`ErrorKind::NotFound`] for a serial number that is not on record, a cluster or an authority that there is not,
+/// [`ErrorKind::Malformed`] for a selection that names nothing or an empty time, or when the store is away.
+pub async fn select(context: &Context, selection: &Selection) -> Result<Found, Error> {
+    let mut found = Found::default();
     if !selection.serials.is_empty() {
-        let mut found = Vec::with_capacity(selection.serials.len());
         let unique: BTreeSet<_> = selection.serials.iter().collect();
         for serial in unique {
             let record = context.store.record(serial).await?;
-            found.push(record.ok_or_else(|| not_on_record(serial))?);
+            found.take(record.ok_or_else(|| not_on_record(serial))?);
         }
         return Ok(found);
     }
-    if !selection.is_narrow() {
-        return Err(Error::new(
-            ErrorKind::Malformed,
-            "selection",
-            "name what to revoke: a serial number, a SPIFFE id, a host name, a key, a cluster or an authority",
-        ));
-    }
+    check(context, selection).await?;
     let mut filter = RecordFilter {
         cluster: selection.cluster.clone(),
         authority: selection.authority.clone(),
@@ -80,16 +126,50 @@ pub async fn select(context: &Context, selection: &Selection) -> Result<Vec<Stor
         limit: RecordFilter::LIMIT_MAX,
         ..RecordFilter::live(context.clock.untrusted_now())
     };
-    let mut found = Vec::new();
     loop {
         let page = context.store.search(&filter).await?;
         let more = page.len() == RecordFilter::LIMIT_MAX as usize;
         filter.after = page.last().map(StoredRecord::cursor);
-        found.extend(page);
+        for stored in page {
+            if is_servers_own(&stored.record) {
+                found.own_left_out += 1;
+            } else {
+                found.take(stored);
+            }
+        }
         if !more {
             return Ok(found);
         }
     }
+}
+
+/// A name that is mistyped would fit nothing, and be taken for good news.
+async fn check(context: &Context, selection: &Selection) -> Result<(), Error> {
+    let malformed = |text: String| Err(Error::new(ErrorKind::Malformed, "selection", text));
+    if !selection.is_narrow() {
+        return malformed(
+            "name what to revoke: a serial number, a SPIFFE id, a host name, a key, a cluster or an authority"
+                .to_owned(),
+        );
+    }
+    if let (Some(from), Some(to)) = (selection.issued_from, selection.issued_to)
+        && from >= to
+    {
+        return malformed(format!("no time is from {from} on and before {to}"));
+    }
+    if let Some(id) = &selection.authority {
+        authority::find(context, id).await?;
+    }
+    if let Some(name) = &selection.cluster
+        && context.store.cluster(name).await?.is_none()
+    {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "cluster",
+            format!("there is no cluster {name}"),
+        ));
+    }
+    Ok(())
 }
 
 fn not_on_record(serial: &Serial) -> Error {
@@ -120,41 +200,37 @@ pub struct Summary {
 /// When the reason is not one that a certificate is revoked for, or the store is away.
 pub async fn revoke(
     context: &Context,
-    records: &[StoredRecord],
+    found: &Found,
     reason: Reason,
     actor: &str,
 ) -> Result<Summary, Error> {
-    refuse_authorities(records)?;
-    if reason == Reason::RemoveFromCrl {
+    // An authority's certificate is revoked with everything that it issued, or not at all.
+    if let Some(serial) = &found.authority {
         return Err(Error::new(
-            ErrorKind::Malformed,
-            "reason",
-            "removeFromCRL is no reason to revoke: lifting a hold is an act of its own",
+            ErrorKind::Conflict,
+            "authority",
+            format!(
+                "{serial} is an authority's certificate: `ca-server authority revoke` revokes it with all that it issued"
+            ),
         ));
+    }
+    let why_not = match reason {
+        Reason::RemoveFromCrl => {
+            "removeFromCRL is no reason to revoke: lifting a hold is an act of its own"
+        }
+        Reason::CaCompromise => {
+            "cACompromise is an authority's reason: `ca-server authority revoke` takes it"
+        }
+        _ => "",
+    };
+    if !why_not.is_empty() {
+        return Err(Error::new(ErrorKind::Malformed, "reason", why_not));
     }
     let kind = match reason {
         Reason::CertificateHold => RevocationKind::Held,
         _ => RevocationKind::Revoked,
     };
-    change(context, records, kind, reason, actor).await
-}
-
-/// An authority's certificate is revoked with everything that it issued, or not at all.
-fn refuse_authorities(records: &[StoredRecord]) -> Result<(), Error> {
-    let authority = |stored: &&StoredRecord| {
-        Profile::builtin(&stored.record.profile).is_some_and(|profile| profile.is_authority())
-    };
-    match records.iter().find(authority) {
-        None => Ok(()),
-        Some(stored) => Err(Error::new(
-            ErrorKind::Conflict,
-            "authority",
-            format!(
-                "{} is an authority's certificate: `ca-server authority revoke` revokes it with all that it issued",
-                stored.record.serial
-            ),
-        )),
-    }
+    change(context, &found.hits, kind, reason, actor).await
 }
 
 /// Puts an authority's certificate on the CRL of the authority of ours that signed it. Once it is there, it stays.
@@ -166,11 +242,12 @@ async fn at_our_issuer(
     actor: &str,
 ) -> Result<(), Error> {
     let stored = context.store.record_of(&issuer.id, &own.serial()).await?;
-    let Some(stored) = stored else {
+    if stored.is_none() {
         return Ok(());
-    };
+    }
     let at = context.clock.untrusted_now();
-    let change = status_change(&stored, at, RevocationKind::Revoked, reason, actor);
+    let which = (&issuer.id, own.serial());
+    let change = status_change(which, at, RevocationKind::Revoked, reason, actor);
     context.store.revoke(&[change]).await?;
     Ok(())
 }
@@ -179,14 +256,10 @@ async fn at_our_issuer(
 ///
 /// # Errors
 /// When the store is away.
-pub async fn lift(
-    context: &Context,
-    records: &[StoredRecord],
-    actor: &str,
-) -> Result<Summary, Error> {
+pub async fn lift(context: &Context, found: &Found, actor: &str) -> Result<Summary, Error> {
     change(
         context,
-        records,
+        &found.hits,
         RevocationKind::Lifted,
         Reason::Unspecified,
         actor,
@@ -196,7 +269,7 @@ pub async fn lift(
 
 async fn change(
     context: &Context,
-    records: &[StoredRecord],
+    hits: &[(AuthorityId, Serial)],
     kind: RevocationKind,
     reason: Reason,
     actor: &str,
@@ -204,10 +277,10 @@ async fn change(
     // A revocation does not wait for someone to look at the clock.
     let at = context.clock.untrusted_now();
     let mut summary = Summary::default();
-    for batch in records.chunks(BATCH) {
+    for batch in hits.chunks(BATCH) {
         let changes: Vec<_> = batch
             .iter()
-            .map(|stored| status_change(stored, at, kind, reason, actor))
+            .map(|(authority, serial)| status_change((authority, *serial), at, kind, reason, actor))
             .collect();
         let outcomes = match kind {
             RevocationKind::Lifted => context.store.lift_holds(&changes).await?,
@@ -236,7 +309,7 @@ async fn change(
     let detail = serde_json::json!({
         "reason": reason.to_string(),
         "changed": summary.changed,
-        "first_serial": records.first().map(|stored| stored.record.serial),
+        "first_serial": hits.first().map(|(_, serial)| serial),
     });
     let kind = format!("certificate.{}", kind.as_str());
     context
@@ -247,13 +320,12 @@ async fn change(
 }
 
 fn status_change(
-    stored: &StoredRecord,
+    (authority, serial): (&AuthorityId, Serial),
     at: Timestamp,
     kind: RevocationKind,
     reason: Reason,
     actor: &str,
 ) -> StatusChange {
-    let (authority, serial) = (&stored.record.authority, stored.record.serial);
     let entry = RevocationEntry {
         kind,
         at,

@@ -73,6 +73,8 @@ pub struct Authority {
     pub key: Option<Key>,
     /// What it publishes beside its complete CRL.
     pub crl_shape: CrlShape,
+    /// Where its shards and deltas are found, as its leaves say.
+    pub public_url: Option<String>,
     /// Its certificate, for HTTP.
     pub document: Document,
     /// How OCSP requests name it.
@@ -319,6 +321,7 @@ fn open(
         chain,
         key,
         crl_shape: row.crl_shape,
+        public_url: row.public_url,
         document,
     })
 }

@@ -65,6 +65,15 @@ pub(super) async fn check(
     }
     let snapshot = app.snapshot();
     let authority = snapshot.authority(&peer.authority);
+    if authority.is_some_and(|a| a.state == AuthorityState::Revoked) {
+        return Err(unauthenticated(
+            "authority-revoked",
+            format!(
+                "authority {} is revoked, and all that it issued",
+                peer.authority
+            ),
+        ));
+    }
     if !authority
         .is_some_and(|a| matches!(a.state, AuthorityState::Active | AuthorityState::Retiring))
     {

@@ -57,7 +57,8 @@ pub(super) enum AuthorityCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Take the signed certificate back. It is published at once, and active as soon as it is due.
+    /// Take the signed certificate back. It is published at once, and active as soon as it is due: not before it was published
+    /// for authorities.publish_for, so that everyone has its CRL. The first of an installation does not wait.
     Import {
         /// The authority.
         id: AuthorityId,
@@ -69,7 +70,7 @@ pub(super) enum AuthorityCommand {
         /// The authority.
         id: AuthorityId,
     },
-    /// Make a published authority the one that signs, before it is due.
+    /// Make a published authority the one that signs, before it is due and was published for long enough.
     Activate {
         /// The authority.
         id: AuthorityId,
@@ -80,7 +81,7 @@ pub(super) enum AuthorityCommand {
         id: AuthorityId,
         /// Why (RFC 5280 §5.3.1): unspecified, keyCompromise, cACompromise, affiliationChanged, superseded,
         /// cessationOfOperation or privilegeWithdrawn.
-        #[arg(long)]
+        #[arg(long, value_parser = reason)]
         reason: Reason,
         /// Do not ask.
         #[arg(long)]
@@ -93,6 +94,18 @@ pub(super) enum AuthorityCommand {
         /// The authority.
         id: AuthorityId,
     },
+}
+
+/// Why authorities are revoked.
+fn reason(text: &str) -> Result<Reason, String> {
+    match text {
+        "certificateHold" | "removeFromCRL" => {
+            Err("an authority is not put on hold: its revocation cannot be taken back".to_owned())
+        }
+        "cACompromise" => Ok(Reason::CaCompromise),
+        text => super::revocation::reason(text)
+            .map_err(|error| error.replace("keyCompromise,", "keyCompromise, cACompromise,")),
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -149,7 +162,9 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             authority::reconcile(&context).await?;
             // A second turn: what the first one published may be due.
             authority::reconcile(&context).await?;
-            print_line(&authority::find(&context, &id).await?);
+            let row = authority::find(&context, &id).await?;
+            print_line(&row);
+            print_waiting(&context, &row).await?;
         }
         AuthorityCommand::Abandon { id } => {
             let context = super::open(config).await?;
@@ -157,6 +172,12 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
         }
         AuthorityCommand::Activate { id } => {
             let context = super::open(config).await?;
+            let row = authority::find(&context, &id).await?;
+            if let Some(until) = authority::waits_until(&context, &row).await? {
+                println!(
+                    "it would have waited until {until} (authorities.publish_for): who has not fetched its CRL yet refuses its leaves"
+                );
+            }
             authority::activate(&context, &id, &super::actor()).await?;
             print_line(&authority::find(&context, &id).await?);
         }
@@ -197,7 +218,20 @@ async fn sign(config: &Config, id: &AuthorityId, life: Option<Ttl>, yes: bool) -
     authority::reconcile(&context).await?;
     // A second turn: what the first one published may be due.
     authority::reconcile(&context).await?;
-    print_line(&authority::find(&context, id).await?);
+    let row = authority::find(&context, id).await?;
+    print_line(&row);
+    print_waiting(&context, &row).await
+}
+
+/// What keeps a published authority from signing, and how to have it sign now.
+async fn print_waiting(context: &crate::app::Context, row: &AuthorityRow) -> Result<()> {
+    if let Some(until) = authority::waits_until(context, row).await? {
+        println!(
+            "  published until {until} at least, so that everyone has its CRL (authorities.publish_for)\n  \
+             sooner: ca-server authority activate {}",
+            row.id
+        );
+    }
     Ok(())
 }
 
@@ -217,8 +251,9 @@ async fn revoke(config: &Config, id: &AuthorityId, reason: Reason, yes: bool) ->
     );
     if row.state == AuthorityState::Active {
         println!(
-            "cluster {} has no authority then until another is active",
-            row.cluster
+            "cluster {} has no authority then until another is active, by itself once it was published for {}, or at once: \
+             ca-server authority activate ID",
+            row.cluster, context.settings.publish_for
         );
     }
     for below in fleet::below(&context, &row).await? {

@@ -8,8 +8,10 @@ use pki::crl::Crl;
 use pki::name::AuthorityId;
 use pki::pem;
 
+use crate::app::status::name_above;
 use crate::app::status::root::{self, CERTIFICATE, PREVIOUS_CRL};
 use crate::config::Config;
+use crate::store::model::RootCrlRow;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CrlCommand {
@@ -20,9 +22,9 @@ pub(super) enum CrlCommand {
         /// The authority.
         id: AuthorityId,
     },
-    /// Take the CRL of an offline CA, as its ceremony made it.
+    /// Take the CRL of an offline CA, as its ceremony made it: complete, in force, and newer than the one before it.
     Import {
-        /// The CRL, PEM or DER.
+        /// The CRL, PEM or DER; of several in one file all are taken, or none.
         file: PathBuf,
     },
     /// Write what the next CRL ceremony of an offline CA needs: a plan for ca-root, the CRL before it, and the CA's certificate.
@@ -42,8 +44,7 @@ pub(super) async fn run(command: CrlCommand, config: &Config) -> Result<()> {
         CrlCommand::Show { id } => {
             let crl = super::open_store(config).await?.crl(&id).await?;
             let crl = crl.with_context(|| format!("there is no CRL of {id}"))?;
-            print!("{}", pem::crl(&crl.der));
-            Ok(())
+            super::print(&pem::crl(&crl.der))
         }
         CrlCommand::Import { file } => import(config, &file).await,
         CrlCommand::Request { dir, below } => request(config, &dir, below).await,
@@ -52,58 +53,76 @@ pub(super) async fn run(command: CrlCommand, config: &Config) -> Result<()> {
 
 async fn list(config: &Config) -> Result<()> {
     let store = super::open_store(config).await?;
+    let mut text = String::new();
     for row in store.authorities().await? {
         if let Some(crl) = store.crl(&row.id).await? {
             let entries = Crl::parse(&crl.der)?.revoked().len();
-            println!(
-                "{:<24} number {:<6} {entries:>7} revoked  until {}",
+            text.push_str(&format!(
+                "{:<24} number {:<6} {entries:>7} revoked  until {}\n",
                 row.id, crl.number, crl.next_update
-            );
+            ));
         }
     }
     for row in store.root_crls().await? {
         let crl = Crl::parse(&row.der)?;
-        println!(
-            "{:<24} number {:<6} {:>7} revoked  until {}",
-            pki::ceremony::name_words(crl.issuer()),
+        text.push_str(&format!(
+            "{:<24} number {:<6} {:>7} revoked  until {}  {}\n",
+            name_above(&row.root),
             row.number,
             crl.revoked().len(),
-            row.next_update
-        );
+            row.next_update,
+            pki::ceremony::name_words(crl.issuer()),
+        ));
     }
-    Ok(())
+    super::print(&text)
 }
 
 async fn import(config: &Config, file: &Path) -> Result<()> {
-    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let ders = if bytes.starts_with(b"-----") || bytes.windows(11).any(|w| w == b"-----BEGIN ") {
-        pem::read_crls(&bytes).with_context(|| file.display().to_string())?
+    let name = file.display();
+    let bytes = std::fs::read(file).with_context(|| name.to_string())?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        bail!("{name} is empty: nothing was imported");
+    }
+    let ders = if bytes.windows(11).any(|w| w == b"-----BEGIN ") {
+        pem::read_crls(&bytes).with_context(|| format!("{name}: nothing was imported"))?
     } else {
         vec![bytes]
     };
     let context = super::open(config).await?;
-    if ders.is_empty() {
-        bail!("{}: there is no CRL in it", file.display());
-    }
-    for der in ders {
-        let imported = root::import(&context, &der, &super::actor()).await?;
-        println!(
-            "CRL number {} of {} imported, in force until {}",
-            imported.row.number, imported.issuer, imported.row.next_update
-        );
-        for row in imported.revokes {
-            println!(
-                "  it revokes {} ({:?}), which is {} here",
+    let imported = root::import(&context, &ders, &super::actor()).await;
+    let imported = imported.with_context(|| format!("{name}: nothing was imported"))?;
+    let mut text = String::new();
+    for crl in imported {
+        let RootCrlRow {
+            number,
+            next_update,
+            root,
+            ..
+        } = &crl.row;
+        text.push_str(&format!(
+            "CRL number {number} of {} imported, in force until {next_update}\n  \
+             served as /crls/{name}.crl, the CA's certificate as /authorities/{name}.crt\n",
+            crl.issuer,
+            name = name_above(root)
+        ));
+        if crl.ends_soon {
+            text.push_str(
+                "  less than 60 days are left: hold the next ceremony (ca-server crl request)\n",
+            );
+        }
+        for row in crl.revokes {
+            text.push_str(&format!(
+                "  it revokes {} ({:?}), which is {} here\n",
                 row.id, row.subject, row.state
-            );
+            ));
         }
-        for serial in imported.dropped {
-            println!(
-                "  it no longer lists {serial}, which the one before it revoked: is that certificate over?"
-            );
+        for serial in crl.dropped {
+            text.push_str(&format!(
+                "  it no longer lists {serial}, which the one before it revoked: is that certificate over?\n"
+            ));
         }
     }
-    Ok(())
+    super::print(&text)
 }
 
 async fn request(config: &Config, dir: &Path, below: Option<AuthorityId>) -> Result<()> {

@@ -87,8 +87,8 @@ enum Command {
         which: Which,
         /// Why (RFC 5280 §5.3.1): unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or
         /// privilegeWithdrawn.
-        #[arg(long)]
-        reason: Reason,
+        #[arg(long, value_parser = revocation::reason, required_unless_present = "dry_run")]
+        reason: Option<Reason>,
     },
     /// Put certificates on hold: revoked, until it is lifted.
     Hold {

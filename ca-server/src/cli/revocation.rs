@@ -1,21 +1,15 @@
 //! `ca-server revoke`, `hold` and `lift`.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use pki::crl::Reason;
 use pki::crypto::Digest;
-use pki::name::{AuthorityId, ClusterName};
+use pki::name::{AuthorityId, ClusterName, DnsName, SpiffeId};
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
-use crate::app::revocation::{self, Selection, Summary};
+use crate::app::revocation::{self, Found, Selection, Summary};
 use crate::config::Config;
-use crate::store::model::StoredRecord;
-
-/// How many certificates a preview prints.
-const PREVIEW: usize = 10;
 
 /// Which certificates are meant.
 #[derive(Debug, Args)]
@@ -25,10 +19,10 @@ pub(super) struct Which {
     serial: Vec<Serial>,
     /// With this SPIFFE id.
     #[arg(long)]
-    spiffe_id: Option<String>,
-    /// With this host name.
+    spiffe_id: Option<SpiffeId>,
+    /// With this host name, in upper or lower case.
     #[arg(long, conflicts_with = "spiffe_id")]
-    dns: Option<String>,
+    dns: Option<DnsName>,
     /// With the key whose SubjectPublicKeyInfo has this SHA-256, hexadecimal.
     #[arg(long, value_name = "SHA256", value_parser = digest)]
     key: Option<Digest>,
@@ -46,7 +40,7 @@ pub(super) struct Which {
     issued_to: Option<Timestamp>,
     /// Print what would be hit, and do nothing.
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -58,10 +52,32 @@ fn digest(text: &str) -> Result<Digest, String> {
         .ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
 }
 
+/// Why certificates are revoked. Other reasons there are say something else, and their refusal says what.
+pub(super) fn reason(text: &str) -> Result<Reason, String> {
+    const ACCEPTED: &str = "unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or \
+                            privilegeWithdrawn";
+    let why = match text {
+        "certificateHold" => {
+            "a hold can be lifted again: `ca-server hold` puts certificates on hold"
+        }
+        "removeFromCRL" => "it says that a hold was lifted: `ca-server lift` does that",
+        "cACompromise" => "it is an authority's reason: `ca-server authority revoke` takes it",
+        "aACompromise" => {
+            "it is for attribute certificates, which are not issued here (RFC 5280 §5.3.1)"
+        }
+        text => match text.parse() {
+            Ok(reason) => return Ok(reason),
+            Err(_) => "it is no reason of RFC 5280 §5.3.1's",
+        },
+    };
+    Err(format!("{why}; expected {ACCEPTED}"))
+}
+
 /// What is done with them.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
-    Revoke(Reason),
+    /// For this reason; a dry run needs none.
+    Revoke(Option<Reason>),
     Hold,
     Lift,
 }
@@ -77,11 +93,6 @@ impl Act {
 }
 
 pub(super) async fn run(act: Act, which: Which, config: &Config) -> Result<()> {
-    if let Act::Revoke(Reason::CertificateHold) = act {
-        bail!(
-            "a hold can be lifted again, a revocation cannot: `ca-server hold` puts certificates on hold"
-        );
-    }
     let context = super::open(config).await?;
     let selection = Selection {
         serials: which.serial,
@@ -95,80 +106,90 @@ pub(super) async fn run(act: Act, which: Which, config: &Config) -> Result<()> {
         issued_from: which.issued_from,
         issued_to: which.issued_to,
     };
-    let records = revocation::select(&context, &selection).await?;
-    preview(act, &records);
-    if records.is_empty() || which.dry_run {
+    let found = revocation::select(&context, &selection).await?;
+    super::print(&preview(act, &found))?;
+    if found.is_empty() || which.dry_run {
         return Ok(());
     }
-    if !which.yes && !super::confirm(&format!("{} {} certificate(s)", act.verb(), records.len()))? {
+    if !which.yes && !super::confirm(&format!("{} {} certificate(s)", act.verb(), found.len()))? {
         bail!("nothing was changed");
     }
     let actor = super::actor();
     let summary = match act {
-        Act::Revoke(reason) => revocation::revoke(&context, &records, reason, &actor).await?,
-        Act::Hold => {
-            revocation::revoke(&context, &records, Reason::CertificateHold, &actor).await?
-        }
-        Act::Lift => revocation::lift(&context, &records, &actor).await?,
+        Act::Revoke(None) => bail!("--reason is needed"),
+        Act::Revoke(Some(reason)) => revocation::revoke(&context, &found, reason, &actor).await?,
+        Act::Hold => revocation::revoke(&context, &found, Reason::CertificateHold, &actor).await?,
+        Act::Lift => revocation::lift(&context, &found, &actor).await?,
     };
-    report(act, summary);
-    Ok(())
+    super::print(&report(act, summary))
 }
 
-fn preview(act: Act, records: &[StoredRecord]) {
-    if records.is_empty() {
-        println!("no certificate that lives fits; nothing to {}", act.verb());
-        return;
+fn preview(act: Act, found: &Found) -> String {
+    let mut text = String::new();
+    if found.is_empty() {
+        text.push_str(&format!(
+            "no certificate that lives fits; nothing to {}\n",
+            act.verb()
+        ));
+    } else {
+        text.push_str(&format!(
+            "{} certificate(s) to {}:\n",
+            found.len(),
+            act.verb()
+        ));
     }
-    let mut groups: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for stored in records {
-        let record = &stored.record;
-        let group = (record.cluster.to_string(), record.profile.to_string());
-        *groups.entry(group).or_default() += 1;
+    for ((cluster, profile), count) in &found.groups {
+        text.push_str(&format!(
+            "  {count:>8}  cluster {cluster}, profile {profile}\n"
+        ));
     }
-    println!("{} certificate(s) to {}:", records.len(), act.verb());
-    for ((cluster, profile), count) in groups {
-        println!("  {count:>8}  cluster {cluster}, profile {profile}");
-    }
-    for stored in records.iter().take(PREVIEW) {
+    for stored in &found.first {
         let record = &stored.record;
         let standing = match stored.revoked.map(|(_, reason)| Reason::from_code(reason)) {
             Some(Some(Reason::CertificateHold)) => "  (on hold)",
             Some(_) => "  (revoked already)",
             None => "",
         };
-        println!(
-            "  {} {} until {}{standing}",
+        text.push_str(&format!(
+            "  {} {} until {}{standing}\n",
             record.serial,
             record.names.join(","),
             record.not_after
-        );
+        ));
     }
-    if records.len() > PREVIEW {
-        println!("  … and {} more", records.len() - PREVIEW);
+    if found.len() > Found::SHOWN {
+        text.push_str(&format!("  … and {} more\n", found.len() - Found::SHOWN));
     }
+    if found.own_left_out > 0 {
+        text.push_str(&format!(
+            "  left out: {} of the server's own (serving, ocsp-responder), which are meant by --serial alone\n",
+            found.own_left_out
+        ));
+    }
+    text
 }
 
-fn report(act: Act, summary: Summary) {
+fn report(act: Act, summary: Summary) -> String {
     let done = match act {
         Act::Revoke(_) => "revoked",
         Act::Hold => "put on hold",
         Act::Lift => "lifted",
     };
-    println!("{} {done}", summary.changed);
-    if summary.standing > 0 {
-        println!(
-            "{} revoked or on hold already, left as they were",
-            summary.standing
-        );
+    let mut text = format!("{} {done}\n", summary.changed);
+    for (count, what) in [
+        (
+            summary.standing,
+            "revoked or on hold already, left as they were",
+        ),
+        (summary.not_held, "not on hold, left as they were"),
+        (summary.gone, "no longer on record"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("{count} {what}\n"));
+        }
     }
-    if summary.not_held > 0 {
-        println!("{} not on hold, left as they were", summary.not_held);
-    }
-    if summary.gone > 0 {
-        println!("{} no longer on record", summary.gone);
-    }
-    println!(
-        "it is durable; running servers tell of it within a second, caches within public.cache_for"
+    text.push_str(
+        "it is durable; running servers tell of it within a second, caches within public.cache_for\n",
     );
+    text
 }

@@ -1,6 +1,7 @@
 //! `ca-server serve`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,24 +13,74 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::app::{Context, ErrorKind};
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::server;
+use crate::store::StoreError;
+
+/// How often a store that is away is looked for.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
 type FilterHandle = reload::Handle<EnvFilter, Registry>;
 
 pub(super) async fn serve(config: Config, path: &Path) -> Result<()> {
     let filter = start_logging(&config)?;
     install_crypto_provider()?;
-    let context = super::open(&config).await?;
     let stop = CancellationToken::new();
     let (configuration, followed) = watch::channel(config);
-    let running = server::run(followed, context, stop.clone());
+    let running = async {
+        match open(&followed, &stop).await? {
+            Some(context) => server::run(followed, context, stop.clone()).await,
+            None => Ok(()),
+        }
+    };
     let mut running = std::pin::pin!(running);
     tokio::select! {
         ended = running.as_mut() => return ended,
         () = wait_for_stop(&filter, path, &configuration) => stop.cancel(),
     }
     running.await
+}
+
+/// Opens the store, and waits for it where what was served last can be served meanwhile. `None` when stopped before.
+async fn open(
+    configuration: &watch::Receiver<Config>,
+    stop: &CancellationToken,
+) -> Result<Option<Context>> {
+    let config = configuration.borrow().clone();
+    let away = match super::open(&config).await {
+        Ok(context) => return Ok(Some(context)),
+        Err(error) => error,
+    };
+    let Some(folder) = config.status.copy_dir.as_deref().filter(|_| is_away(&away)) else {
+        return Err(away);
+    };
+    tracing::warn!(error = %format!("{away:#}"), "the store does not open, it is tried again");
+    let standing = server::StandBy::start(&config, folder, SystemClock).await?;
+    let opened = loop {
+        tokio::select! {
+            () = stop.cancelled() => break Ok(None),
+            () = tokio::time::sleep(REOPEN_EVERY) => {}
+        }
+        match super::open(&config).await {
+            Ok(context) => break Ok(Some(context)),
+            Err(error) if is_away(&error) => {}
+            Err(error) => break Err(error),
+        }
+    };
+    standing.end().await;
+    opened
+}
+
+/// Whether the store cannot be reached: anything else that is wrong with it takes an operator.
+fn is_away(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let by_store = cause.downcast_ref::<StoreError>();
+        let by_app = cause.downcast_ref::<crate::app::Error>();
+        by_store.is_some_and(|error| matches!(error, StoreError::Unavailable { .. }))
+            || by_app.is_some_and(|error| error.kind() == ErrorKind::Unavailable)
+    })
 }
 
 /// The one place that chooses the TLS library's cryptography.

@@ -32,7 +32,7 @@ pub struct Config {
     pub drain: Duration,
     /// Where records are kept; may hold a password.
     pub store_url: SecretString,
-    /// Where it is kept, outside of the store, how far the store had come.
+    /// Where it is kept, outside of the store, how far the store had come; beside the file by default on SQLite.
     pub watermark_file: Option<PathBuf>,
     /// The installation's keys.
     pub keys: KeySettings,
@@ -145,7 +145,9 @@ impl Config {
 
         let mut store = root.section("store");
         let store_url = store_url(&mut store);
-        let watermark_file = store.path("watermark_file");
+        let watermark_file = store
+            .path("watermark_file")
+            .or_else(|| beside_sqlite(store_url.as_ref()?, ".watermark"));
         store.finish();
 
         let keys = KeySettings::read(&mut root, environment);
@@ -297,7 +299,7 @@ impl Config {
                 "listeners.handshake_timeout",
                 old.handshake_timeout != l.handshake_timeout,
             ),
-            ("crl, ocsp, public", self.status != new.status),
+            ("crl, authorities, ocsp, public", self.status != new.status),
             ("log.format", self.log.json != new.log.json),
         ];
         changed
@@ -327,7 +329,7 @@ impl Config {
             "server.cluster = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
              listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
-             crl.validity = {}\ncrl.refresh = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
+             crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
             self.home_cluster,
             self.drain.as_secs(),
             self.keys.wrapping,
@@ -341,6 +343,7 @@ impl Config {
             self.limits.per_identity_per_minute,
             self.status.crl_validity,
             self.status.crl_refresh,
+            self.status.publish_for,
             self.status.ocsp_validity,
             self.status.public_url.as_deref().unwrap_or("(none)"),
             self.status.cache_for,
@@ -422,6 +425,14 @@ fn store_url(store: &mut Section<'_>) -> Option<SecretString> {
     Some(url.into())
 }
 
+/// A file beside a SQLite store's; a server of a Postgres has no folder that is its own.
+fn beside_sqlite(url: &SecretString, end: &str) -> Option<PathBuf> {
+    let url = crate::store::StoreUrl::parse(url.expose_secret()).ok()?;
+    let mut name = url.path()?.as_os_str().to_owned();
+    name.push(end);
+    Some(name.into())
+}
+
 /// What is wrong with a configuration, all of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Faults(pub Vec<Fault>);
@@ -454,6 +465,11 @@ mod tests {
         assert_eq!(
             config.names.to_strings(),
             ["DNS:ca.example.com", "IP:127.0.0.1"]
+        );
+        assert_eq!(
+            config.watermark_file,
+            Some("/tmp/x.db.watermark".into()),
+            "a store that is put back is noticed"
         );
     }
 

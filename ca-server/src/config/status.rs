@@ -1,6 +1,7 @@
-//! How certificate status is told: `[crl]`, `[ocsp]` and `[public]`.
+//! How certificate status is told: `[crl]`, `[ocsp]` and `[public]`; and how long before an authority signs: `[authorities]`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use axum::http::Uri;
 use pki::profile::Profile;
@@ -22,8 +23,13 @@ pub struct StatusSettings {
     pub ocsp_validity: Ttl,
     /// How long caches may keep what may change: the time by which they may be late with a revocation.
     pub cache_for: Ttl,
+    /// How long an authority is published before it becomes active by itself: for so long its first CRL is on its way to
+    /// everyone who reads its leaves.
+    pub publish_for: Ttl,
     /// Where readers of certificates reach the public listener; without it certificates carry no URLs.
     pub public_url: Option<String>,
+    /// A folder where what is served is kept, for a start while the store is away.
+    pub copy_dir: Option<PathBuf>,
     /// What a certificate of a profile says of where its status is found.
     pub urls: BTreeMap<&'static str, UrlKinds>,
 }
@@ -54,7 +60,9 @@ impl Default for StatusSettings {
             crl_refresh: Ttl::days(1),
             ocsp_validity: Ttl::hours(4),
             cache_for: Ttl::minutes(1),
+            publish_for: Ttl::minutes(2),
             public_url: None,
+            copy_dir: None,
             // What leaves the mesh: browsers and other foreign clients look there. A mesh has `ca-crl.pem`.
             urls: BTreeMap::from([
                 (Profile::CLUSTER_INTERMEDIATE.as_str(), UrlKinds::ALL),
@@ -70,6 +78,12 @@ impl StatusSettings {
     #[must_use]
     pub fn urls_of(&self, profile: Profile) -> UrlKinds {
         self.urls.get(profile.as_str()).copied().unwrap_or_default()
+    }
+
+    /// Whether any certificate says that its status is told by OCSP.
+    #[must_use]
+    pub fn tells_of_ocsp(&self) -> bool {
+        self.public_url.is_some() && self.urls.values().any(|kinds| kinds.ocsp)
     }
 
     pub(super) fn read(root: &mut Section<'_>) -> Self {
@@ -95,6 +109,10 @@ impl StatusSettings {
         }
         section.finish();
 
+        let mut section = root.section("authorities");
+        let publish_for = section.ttl("publish_for", default.publish_for, SECOND, Ttl::days(30));
+        section.finish();
+
         let mut section = root.section("ocsp");
         let ocsp_validity = section.ttl(
             "validity",
@@ -108,6 +126,7 @@ impl StatusSettings {
         let public_url = section
             .text("url")
             .and_then(|url| public_url(&mut section, &url));
+        let copy_dir = section.optional::<PathBuf>("copy_dir");
         let cache_for = section.ttl("cache_for", default.cache_for, SECOND, Ttl::days(1));
         let mut urls = default.urls;
         let mut table = section.section("urls");
@@ -126,7 +145,9 @@ impl StatusSettings {
             crl_refresh,
             ocsp_validity,
             cache_for,
+            publish_for,
             public_url,
+            copy_dir,
             urls,
         }
     }

@@ -31,7 +31,8 @@ pub fn router(app: &Arc<App>, home: &ClusterName) -> Router {
         })
 }
 
-/// Ready when it could issue: an active authority whose key signs, a clock that is believed, a store that answers.
+/// Ready when it could issue: an active authority whose key signs, a clock that is believed, a store that answers, and someone
+/// who tells of what is issued where the certificates say that it is told.
 async fn ready(State(Ops { app, home }): State<Ops>) -> Response {
     let not_ready =
         |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
@@ -68,6 +69,12 @@ async fn ready(State(Ops { app, home }): State<Ops>) -> Response {
     }
     if !app.writes() {
         return not_ready("the store takes nothing: see the log".to_owned());
+    }
+    let settings = &app.context().settings;
+    let nobody = app.without_responder();
+    if settings.tells_of_ocsp() && !nobody.is_empty() {
+        let ids: Vec<_> = nobody.iter().map(ToString::to_string).collect();
+        return not_ready(format!("nobody answers OCSP for {} yet", ids.join(", ")));
     }
     match app.context().store.change_sequence().await {
         Ok(_) => "ready\n".into_response(),

@@ -1,4 +1,6 @@
 //! The `public` listener: signed things only, for anyone. Answers come from what is in force, without the store.
+//!
+//! What a cache may keep says so, and everything else says that it may not.
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use pki::name::{AuthorityId, TrustDomain};
 use pki::ocsp::{ErrorStatus, request_of_path};
-use pki::time::Timestamp;
+use pki::time::{Timestamp, Ttl};
 
 use crate::app::App;
 use crate::app::status::{Document, OCSP_RESPONSE, OcspAnswer};
@@ -22,7 +24,8 @@ use crate::app::status::{Document, OCSP_RESPONSE, OcspAnswer};
 const MAX_BODY: usize = pki::ocsp::MAX_REQUEST_BYTES;
 
 /// The routes: `/bundles/<trust domain>.pem`, `/authorities/<id>.crt`, `/crls/<id>.crl` and its parts
-/// `/crls/<id>/<part>.crl`, `/ca-crl.pem`, `/ocsp` by POST and GET, and `/ocsp-staples/<serial>.ocsp`.
+/// `/crls/<id>/<part>.crl`, `/ca-crl.pem`, `/ocsp` by POST and GET, and `/ocsp-staples/<serial>.ocsp`. The CAs above ours,
+/// which stay offline, are among the authorities and CRLs as `ca-<key digest>`.
 pub fn router(app: &Arc<App>) -> Router {
     Router::new()
         .route("/bundles/{file}", get(bundle))
@@ -31,11 +34,22 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/crls/{authority}/{file}", get(crl_part))
         .route("/ca-crl.pem", get(full_set))
         .route("/ocsp", post(ocsp_post).get(ocsp_empty))
+        .route("/ocsp/", post(ocsp_post).get(ocsp_empty))
         .route("/ocsp/{*request}", get(ocsp_get))
         .route("/ocsp-staples/{file}", get(ocsp_staple))
         .fallback(|| async { StatusCode::NOT_FOUND })
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::map_response(kept_only_if_it_says_so))
         .with_state(app.clone())
+}
+
+/// A refusal that a cache kept would outlive its reason.
+pub(super) async fn kept_only_if_it_says_so(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
 }
 
 async fn bundle(
@@ -60,9 +74,14 @@ async fn authority(
     let id = file
         .strip_suffix(".crt")
         .and_then(|name| AuthorityId::parse(name).ok());
-    let snapshot = app.snapshot();
-    match id.and_then(|id| snapshot.authority(&id)) {
-        Some(authority) => cached(&app, &headers, &authority.document),
+    let (snapshot, served) = (app.snapshot(), app.status().served());
+    let own = id.as_ref().and_then(|id| snapshot.authority(id));
+    let above = id.as_ref().and_then(|id| served.above.get(id.as_str()));
+    let document = own
+        .map(|authority| &authority.document)
+        .or(above.map(|ca| &ca.certificate));
+    match document {
+        Some(document) => cached(&app, &headers, document),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -76,8 +95,13 @@ async fn crl(
         .strip_suffix(".crl")
         .and_then(|name| AuthorityId::parse(name).ok());
     let served = app.status().served();
-    match id.and_then(|id| served.crls.get(&id)) {
-        Some(crl) => cached(&app, &headers, &crl.complete),
+    let own = id.as_ref().and_then(|id| served.crls.get(id));
+    let above = id.as_ref().and_then(|id| served.above.get(id.as_str()));
+    let document = own
+        .map(|crl| &crl.complete)
+        .or(above.and_then(|ca| ca.crl.as_ref()));
+    match document {
+        Some(document) => cached(&app, &headers, document),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -119,11 +143,14 @@ async fn ocsp_post(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes)
     let kind = headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
-    if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/ocsp-request")) {
+    // Parameters mean nothing here (RFC 9110 §8.3.1).
+    let essence = kind.and_then(|kind| kind.split(';').next());
+    if !essence.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/ocsp-request")) {
         let text = "expected Content-Type: application/ocsp-request\n";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
     }
-    ocsp_answer(&app, &headers, app.ocsp(&body).await)
+    // Its conditions are not looked at: they are for GET (RFC 9110 §13.1.2).
+    ocsp_answer(&app, &HeaderMap::new(), app.ocsp(&body).await)
 }
 
 /// RFC 6960 appendix A.1. What follows may have slashes in it, two in a row too: the path is taken as it came.
@@ -154,7 +181,7 @@ async fn ocsp_staple(
         return StatusCode::NOT_FOUND.into_response();
     };
     match app.ocsp_staple(&serial).await {
-        Ok(OcspAnswer::Signed(document)) => cached(&app, &headers, &document),
+        Ok(OcspAnswer::Signed(document)) => ocsp_cached(&app, &headers, &document),
         // Nothing to staple is better than a staple that says so.
         Ok(OcspAnswer::Error(ErrorStatus::Unauthorized)) => StatusCode::NOT_FOUND.into_response(),
         Ok(_) | Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -164,7 +191,7 @@ async fn ocsp_staple(
 /// Always 200 (RFC 6960 appendix A.2): an error is a response too, which no cache keeps.
 fn ocsp_answer(app: &App, headers: &HeaderMap, answer: OcspAnswer) -> Response {
     let body = match answer {
-        OcspAnswer::Signed(document) => return cached(app, headers, &document),
+        OcspAnswer::Signed(document) => return ocsp_cached(app, headers, &document),
         OcspAnswer::Once(body) => body,
         OcspAnswer::Error(status) => status.to_der().to_vec(),
     };
@@ -172,11 +199,32 @@ fn ocsp_answer(app: &App, headers: &HeaderMap, answer: OcspAnswer) -> Response {
     (headers, body).into_response()
 }
 
+/// RFC 5019 §6.2: no cache changes it, and none gives it out past its time.
+fn ocsp_cached(app: &App, headers: &HeaderMap, document: &Document) -> Response {
+    let mut response = cached(app, headers, document);
+    let said = response.headers().get(CACHE_CONTROL);
+    if let Some(said) = said.and_then(|value| value.to_str().ok()) {
+        let more = header(&format!("{said}, no-transform, must-revalidate"));
+        response.headers_mut().insert(CACHE_CONTROL, more);
+    }
+    response
+}
+
 /// A document, or 304 for who has it already. Caches keep it no longer than a revocation may go unheard of, and never
 /// beyond its own end.
 fn cached(app: &App, headers: &HeaderMap, document: &Document) -> Response {
-    let now = app.context().clock.untrusted_now();
-    let longest = app.context().settings.cache_for.seconds();
+    let context = app.context();
+    let now = context.clock.untrusted_now();
+    cached_at(now, context.settings.cache_for, headers, document)
+}
+
+pub(super) fn cached_at(
+    now: Timestamp,
+    cache_for: Ttl,
+    headers: &HeaderMap,
+    document: &Document,
+) -> Response {
+    let longest = cache_for.seconds();
     let left = document
         .expires
         .map_or(longest, |end| end.seconds_since(now).clamp(0, longest));
@@ -195,7 +243,8 @@ fn cached(app: &App, headers: &HeaderMap, document: &Document) -> Response {
     (common, kind, document.body.clone()).into_response()
 }
 
-/// RFC 9110 §13.2.2: If-None-Match decides where it is present, If-Modified-Since otherwise.
+/// RFC 9110 §13.2.2: If-None-Match decides where it is present, If-Modified-Since otherwise. A date has seconds: what may
+/// change twice in one is told apart by its tag alone (§8.8.2.2).
 fn is_known(headers: &HeaderMap, document: &Document) -> bool {
     if headers.contains_key(IF_NONE_MATCH) {
         let tags = headers.get_all(IF_NONE_MATCH).iter();
@@ -205,6 +254,9 @@ fn is_known(headers: &HeaderMap, document: &Document) -> bool {
                 tag == "*" || tag.trim_start_matches("W/") == document.etag
             })
         });
+    }
+    if document.changes_within_a_second {
+        return false;
     }
     headers
         .get(IF_MODIFIED_SINCE)

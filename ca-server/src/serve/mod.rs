@@ -111,8 +111,8 @@ impl Listener {
         }
     }
 
-    /// Accepts until `stop`; connections go on as tasks of `tracker`.
-    pub async fn run(self, app: Arc<App>, stop: CancellationToken, tracker: TaskTracker) {
+    /// Accepts until `stop`; connections go on as tasks of `tracker`. Without an `app` nobody is known: for plain HTTP.
+    pub async fn run(self, app: Option<Arc<App>>, stop: CancellationToken, tracker: TaskTracker) {
         let this = Arc::new(self);
         loop {
             let accepted = tokio::select! {
@@ -134,7 +134,7 @@ impl Listener {
             let (this, app, stop) = (this.clone(), app.clone(), stop.clone());
             tracker.spawn(async move {
                 let _place = place;
-                this.connection(stream, remote, &app, stop).await;
+                this.connection(stream, remote, app.as_deref(), stop).await;
             });
         }
     }
@@ -143,7 +143,7 @@ impl Listener {
         &self,
         stream: TcpStream,
         remote: SocketAddr,
-        app: &App,
+        app: Option<&App>,
         stop: CancellationToken,
     ) {
         // Answers are small and written whole.
@@ -158,7 +158,7 @@ impl Listener {
                     .get_ref()
                     .1
                     .peer_certificates()
-                    .and_then(|chain| PeerCertificate::read(chain.first()?, &app.snapshot()))
+                    .and_then(|chain| PeerCertificate::read(chain.first()?, &app?.snapshot()))
                     .map(Arc::new);
                 self.serve(stream, remote, peer, stop).await;
             }

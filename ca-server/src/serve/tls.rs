@@ -90,7 +90,7 @@ fn config(
     for own in snapshot
         .authorities
         .iter()
-        .filter(|a| counts(a))
+        .filter(|a| counts(clients, a))
         .filter_map(|a| a.chain.first())
     {
         anchors.add(CertificateDer::from(own.der().to_vec()))?;
@@ -121,12 +121,15 @@ fn config(
     Ok(config)
 }
 
-/// Whose leaves may be shown as client certificates.
-fn counts(authority: &Authority) -> bool {
-    matches!(
-        authority.state,
-        AuthorityState::Active | AuthorityState::Retiring
-    )
+/// Whose leaves may be shown as client certificates. Where each call is answered, those of a revoked authority too: they are
+/// told why they are refused, which a handshake cannot say.
+fn counts(clients: ClientCertificates, authority: &Authority) -> bool {
+    use AuthorityState as S;
+    match authority.state {
+        S::Active | S::Retiring => true,
+        S::Revoked => clients == ClientCertificates::Optional,
+        _ => false,
+    }
 }
 
 /// Why TLS settings cannot be used.

@@ -140,6 +140,11 @@ pub struct AuthorityRow {
     pub revoked: Option<(Timestamp, u8)>,
     /// How its CRLs are cut. Its shards never change: they are written in its leaves.
     pub crl_shape: CrlShape,
+    /// Since when it and its first CRL are in everyone's bundles.
+    pub published_at: Option<Timestamp>,
+    /// Where its shards and deltas are found: `public.url` as it was when the authority was requested. It is written in its
+    /// leaves, and never changes.
+    pub public_url: Option<String>,
     /// Grows with each update; 1 on insertion, whatever is given here.
     pub version: i64,
 }

@@ -3,6 +3,7 @@
 use hsm::pkcs11::KeyOrigin;
 use hsm::wrapping::WrappingKind;
 use pki::crypto::Digest;
+use pki::name::AuthorityId;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 use sqlx::FromRow;
@@ -82,6 +83,8 @@ pub(super) struct RawAuthority {
     revoked_reason: Option<i64>,
     crl_shards: i64,
     crl_delta: bool,
+    published_at: Option<i64>,
+    public_url: Option<String>,
     version: i64,
 }
 
@@ -122,6 +125,8 @@ impl TryFrom<RawAuthority> for AuthorityRow {
                 shards: number(TABLE, "crl_shards", raw.crl_shards)?,
                 delta: raw.crl_delta,
             },
+            published_at: raw.published_at.map(Timestamp::from_unix),
+            public_url: raw.public_url,
             version: raw.version,
         })
     }
@@ -516,6 +521,17 @@ fn digest(table: &'static str, column: &'static str, bytes: &[u8]) -> Result<Dig
 
 pub(super) fn serial(table: &'static str, bytes: &[u8]) -> Result<Serial, StoreError> {
     Serial::from_der_content(bytes).map_err(|_| StoreError::corrupt(table, "serial"))
+}
+
+/// Serial numbers with whose they are.
+pub(super) fn issuers(
+    rows: Vec<(Vec<u8>, String)>,
+) -> Result<Vec<(Serial, AuthorityId)>, StoreError> {
+    let read = |(bytes, authority): (Vec<u8>, String)| {
+        let whose = parse("certificate", "authority", &authority)?;
+        Ok((serial("certificate", &bytes)?, whose))
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// A list of text as one JSON array.

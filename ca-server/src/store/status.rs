@@ -52,12 +52,12 @@ impl Store {
         call!(self.root_crl(root))
     }
 
-    /// Keeps a root's CRL in place of one with a lower number.
+    /// Keeps roots' CRLs in place of ones with lower numbers and no later dates, all or none.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when one with the same or a higher number is there, or when the store fails.
-    pub async fn put_root_crl(&self, crl: &RootCrlRow) -> Result<(), StoreError> {
-        call!(self.put_root_crl(crl))
+    /// [`StoreError::Conflict`] when one with the same or a higher number or a later date is there, or when the store fails.
+    pub async fn put_root_crls(&self, crls: &[RootCrlRow]) -> Result<(), StoreError> {
+        call!(self.put_root_crls(crls))
     }
 }
 
@@ -193,5 +193,17 @@ impl Store {
         serials: &[Serial],
     ) -> Result<Vec<Serial>, StoreError> {
         call!(self.on_record(authority, day, serials))
+    }
+
+    /// Whose serial numbers that expire on `day` are, for those of them that are on record.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn issuers_of(
+        &self,
+        day: u16,
+        serials: &[Serial],
+    ) -> Result<Vec<(Serial, AuthorityId)>, StoreError> {
+        call!(self.issuers_of(day, serials))
     }
 }

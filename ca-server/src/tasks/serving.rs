@@ -1,11 +1,12 @@
-//! The server's own certificate: issued by its own authority, renewed at half its life and whenever the authority
-//! changes, put in force without a restart.
+//! The server's own certificate: issued by its own authority, renewed at half its life, when it is revoked and whenever the
+//! authority changes, put in force without a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pki::extension::SubjectNames;
 use pki::name::{AuthorityId, ClusterName};
+use pki::serial::Serial;
 use pki::time::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ pub struct Serving {
     admin: Arc<TlsSettings>,
     identity: ServingIdentity,
     authority: AuthorityId,
+    serial: Serial,
     renew_at: Timestamp,
 }
 
@@ -45,7 +47,7 @@ impl Serving {
         };
         let mut changes = app.changes();
         let mut told = false;
-        let (identity, authority, renew_at) = loop {
+        let issued = loop {
             match issue(&app, &home, &names).await {
                 Ok(issued) => break issued,
                 Err(error) if !told => {
@@ -59,6 +61,12 @@ impl Serving {
             names = config.borrow_and_update().names.clone();
         };
         let snapshot = app.snapshot();
+        let Issued {
+            identity,
+            authority,
+            serial,
+            renew_at,
+        } = issued;
         let issue = TlsSettings::optional_clients(&identity, &snapshot).map_err(Error::internal)?;
         let admin = TlsSettings::required_clients(&identity, &snapshot).map_err(Error::internal)?;
         drop(snapshot);
@@ -71,6 +79,7 @@ impl Serving {
             names,
             identity,
             authority,
+            serial,
             renew_at,
         })
     }
@@ -90,9 +99,15 @@ impl Serving {
     /// Renews until `stop`. A renewal that fails leaves the certificate that is in force, and is tried again.
     pub async fn keep(mut self, stop: CancellationToken) {
         let mut changes = self.app.changes();
+        let mut revised = self.app.status().revised();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                Ok(()) = revised.changed() => {
+                    if !self.is_revoked() {
+                        continue;
+                    }
+                }
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return;
@@ -111,8 +126,9 @@ impl Serving {
         let snapshot = self.app.snapshot().clone();
         let names = self.config.borrow_and_update().names.clone();
         if names != self.names || self.is_due(&snapshot)? {
-            let (identity, authority, renew_at) = issue(&self.app, &self.home, &names).await?;
-            (self.identity, self.authority, self.renew_at) = (identity, authority, renew_at);
+            let issued = issue(&self.app, &self.home, &names).await?;
+            (self.identity, self.authority) = (issued.identity, issued.authority);
+            (self.serial, self.renew_at) = (issued.serial, issued.renew_at);
             self.names = names;
         }
         // Client trust may have changed even when the certificate has not.
@@ -130,15 +146,27 @@ impl Serving {
             .get(&self.home)
             .and_then(|cluster| cluster.active.as_ref());
         let now = self.app.context().clock.trusted_now()?;
-        Ok(now >= self.renew_at || active.is_some_and(|active| active.id != self.authority))
+        Ok(now >= self.renew_at
+            || active.is_some_and(|active| active.id != self.authority)
+            || self.is_revoked())
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.app
+            .status()
+            .is_revoked_itself(&self.authority, &self.serial)
     }
 }
 
-async fn issue(
-    app: &App,
-    home: &ClusterName,
-    names: &SubjectNames,
-) -> Result<(ServingIdentity, AuthorityId, Timestamp), Error> {
+/// A certificate in force, and what its renewal hangs on.
+struct Issued {
+    identity: ServingIdentity,
+    authority: AuthorityId,
+    serial: Serial,
+    renew_at: Timestamp,
+}
+
+async fn issue(app: &App, home: &ClusterName, names: &SubjectNames) -> Result<Issued, Error> {
     let (issued, key) = app.issue_serving(home, names).await?;
     let certificate = &issued.certificate;
     let half = certificate
@@ -155,9 +183,10 @@ async fn issue(
             .map(|ca| ca.der().to_vec()),
     );
     tracing::info!(cert.serial = %certificate.serial(), not_after = %certificate.not_after(), "serving certificate in force");
-    Ok((
-        ServingIdentity { chain, key },
-        issued.authority.id.clone(),
+    Ok(Issued {
+        identity: ServingIdentity { chain, key },
+        authority: issued.authority.id.clone(),
+        serial: certificate.serial(),
         renew_at,
-    ))
+    })
 }

@@ -100,6 +100,12 @@ impl Crl {
         self.fields.number
     }
 
+    /// The identifier of its issuer's key (RFC 5280 §5.2.1).
+    #[must_use]
+    pub fn authority_key_id(&self) -> Option<&[u8]> {
+        self.fields.authority_key_id.as_deref()
+    }
+
     /// The revoked certificates, in its order.
     #[must_use]
     pub fn revoked(&self) -> &[RevokedCertificate] {
@@ -130,10 +136,24 @@ impl Crl {
     /// Whether it tells of every certificate of its issuer: no delta, no shard, and nothing critical that is not known here.
     #[must_use]
     pub fn is_complete(&self) -> bool {
+        self.limits().is_none()
+    }
+
+    /// What keeps it from being complete, in words.
+    #[must_use]
+    pub fn limits(&self) -> Option<&'static str> {
         let fields = &self.fields;
-        fields.delta_base.is_none()
-            && fields.distribution_point.is_none()
-            && !fields.unknown_critical
+        if fields.delta_base.is_some() {
+            Some("it is a delta, of what has changed since another CRL (RFC 5280 §5.2.4)")
+        } else if fields.distribution_point.is_some() {
+            Some(
+                "it has an issuing distribution point, which limits what it tells of (RFC 5280 §5.2.5)",
+            )
+        } else if fields.unknown_critical {
+            Some("it has a critical extension that is not known here (RFC 5280 §5.2)")
+        } else {
+            None
+        }
     }
 
     /// Checks its signature, over the bytes as they came.

@@ -161,6 +161,8 @@ fn authority(cluster: &str, generation: u32) -> AuthorityRow {
             shards: 3,
             delta: true,
         },
+        published_at: None,
+        public_url: Some("http://ca.example".to_owned()),
         version: 1,
     }
 }
@@ -931,7 +933,11 @@ async fn a_sqlite_file_is_its_owners_alone_and_opens_again() {
     let url = StoreUrl::parse(&format!("sqlite://{}", path.display())).unwrap();
     assert_eq!(
         Store::migrate(&url, NOW).await.unwrap(),
-        ["0001 create schema", "0002 revocation and status"]
+        [
+            "0001 create schema",
+            "0002 revocation and status",
+            "0004 publication and ends"
+        ]
     );
     let store = Store::open(&url).await.unwrap();
     let id = furnish(&store).await;

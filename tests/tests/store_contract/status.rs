@@ -1,12 +1,13 @@
 //! Revocations, holds and CRLs.
 
 use ca_server::store::model::{
-    AuthorityRevocation, AuthorityState, CrlRow, Revocation, RootCrlRow, StatusChange, StatusEvent,
-    StatusOutcome,
+    AuthorityRevocation, AuthorityRow, AuthorityState, CrlRow, Revocation, RootCrlRow,
+    StatusChange, StatusEvent, StatusOutcome,
 };
 use ca_server::store::{RecordError, Store};
 use pki::crypto::sha256;
 use pki::name::AuthorityId;
+use pki::time::Ttl;
 
 use super::{NOW, authority, furnish, is_conflict, join_all, later, record};
 
@@ -59,11 +60,22 @@ pub(super) async fn a_root_crl_gives_way_to_a_higher_number_alone(store: Store) 
         imported_at: NOW,
     };
     let before = store.change_sequence().await.unwrap();
-    store.put_root_crl(&crl(3)).await.unwrap();
+    store.put_root_crls(&[crl(3)]).await.unwrap();
     for number in [3, 2] {
-        assert!(is_conflict(store.put_root_crl(&crl(number)).await));
+        assert!(is_conflict(store.put_root_crls(&[crl(number)]).await));
     }
-    store.put_root_crl(&crl(4)).await.unwrap();
+    // All or none.
+    let other = RootCrlRow {
+        root: sha256(b"third"),
+        ..crl(9)
+    };
+    assert!(is_conflict(store.put_root_crls(&[other, crl(2)]).await));
+    let early = RootCrlRow {
+        this_update: crl(3).this_update.minus(Ttl::minutes(1)),
+        ..crl(9)
+    };
+    assert!(is_conflict(store.put_root_crls(&[early]).await));
+    store.put_root_crls(&[crl(4)]).await.unwrap();
     assert_eq!(store.root_crls().await.unwrap(), [crl(4)]);
     assert_eq!(
         store.root_crl(&sha256(b"root")).await.unwrap(),
@@ -262,6 +274,18 @@ pub(super) async fn a_revoked_authority_records_nothing_more(store: Store) {
     let results = store.record_batch(&batch).await.unwrap();
     assert!(matches!(results[0], Err(RecordError::LogClosed)));
     assert_eq!(results[1].as_ref().unwrap(), &0);
+
+    // Once it has ended it is retired like any other, and stays revoked.
+    let row = store.authority(&id).await.unwrap().unwrap();
+    let retired = AuthorityRow {
+        state: AuthorityState::Retired,
+        published_at: Some(later(1)),
+        ..row.clone()
+    };
+    store.update_authority(&retired, row.version).await.unwrap();
+    let after = store.authority(&id).await.unwrap().unwrap();
+    assert_eq!((after.state, after.revoked), (retired.state, row.revoked));
+    assert_eq!(after.published_at, Some(later(1)));
 }
 
 pub(super) async fn what_lives_is_listed_in_pages(store: Store) {
@@ -305,4 +329,8 @@ pub(super) async fn what_is_on_record_is_told_apart(store: Store) {
     assert_eq!(store.on_record(&id, day + 1, &serials).await.unwrap(), []);
     let stranger = AuthorityId::parse("stranger-1").unwrap();
     assert_eq!(store.on_record(&stranger, day, &serials).await.unwrap(), []);
+    let mut whose = store.issuers_of(day, &serials).await.unwrap();
+    whose.sort_unstable();
+    assert_eq!(whose, [(serials[0], id.clone()), (serials[1], id)]);
+    assert_eq!(store.issuers_of(day + 1, &serials).await.unwrap(), []);
 }

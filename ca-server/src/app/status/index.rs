@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pki::crl::Reason;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
@@ -62,9 +63,16 @@ impl AuthorityStatus {
         }
     }
 
-    /// Since when and why the authority itself is revoked, and with it everything that it issued.
-    pub(super) fn authority_revoked(&self) -> Option<(Timestamp, u8)> {
-        self.authority_revoked
+    /// Since when and why everything that the authority issued is revoked with it. The reason belongs to the authority's
+    /// certificate: that its key is in other hands says nothing of its leaves' own keys.
+    pub(super) fn all_revoked(&self) -> Option<(Timestamp, u8)> {
+        self.authority_revoked.map(|(at, reason)| {
+            let of_leaves = match Reason::from_code(reason) {
+                None | Some(Reason::CaCompromise) => Reason::Unspecified,
+                Some(reason) => reason,
+            };
+            (at, of_leaves as u8)
+        })
     }
 
     /// Since when and why a certificate is revoked by itself.
@@ -75,17 +83,14 @@ impl AuthorityStatus {
 
     /// Since when and why a certificate is revoked. What was revoked by itself stays so; otherwise its authority decides.
     pub(super) fn revocation(&self, serial: &Serial) -> Option<(Timestamp, u8)> {
-        self.own_revocation(serial).or(self.authority_revoked)
+        self.own_revocation(serial).or(self.all_revoked())
     }
 
-    /// Forgets what ended before `before`: a CRL made after its end has listed it (RFC 5280 §5.2: until one past expiry).
-    pub(super) fn prune(&mut self, before: Timestamp) {
-        self.revoked.retain(|_, r| r.not_after >= before);
-    }
-
-    /// What is revoked or on hold, by serial number.
-    pub(super) fn revocations(&self) -> impl Iterator<Item = &Revocation> {
-        self.revoked.values()
+    /// What is revoked or on hold and has to be listed after a list made at `before`, by serial number: until one past its
+    /// end (RFC 5280 §5.2). What has ended stays known: a certificate that was revoked is never good again.
+    pub(super) fn to_list(&self, before: Timestamp) -> impl Iterator<Item = &Revocation> {
+        let known = self.revoked.values();
+        known.filter(move |revocation| revocation.not_after >= before)
     }
 }
 
@@ -117,7 +122,7 @@ mod tests {
         status.apply(events);
         assert_eq!(status.position(), Some(9));
         assert_eq!(status.revocation(&serial), None);
-        assert_eq!(status.revocations().count(), 1);
+        assert_eq!(status.to_list(Timestamp::EPOCH).count(), 1);
     }
 
     #[test]
@@ -128,16 +133,21 @@ mod tests {
             (1, StatusEvent::AuthorityRevoked { at: END, reason: 2 }),
         ]);
         let of = |n: u8| status.revocation(&Serial::issue(END, [n; 16]));
-        assert_eq!((of(1), of(2)), (Some((END, 4)), Some((END, 2))));
+        assert_eq!(
+            (of(1), of(2)),
+            (Some((END, 4)), Some((END, 0))),
+            "cACompromise is the authority's alone"
+        );
     }
 
     #[test]
-    fn what_a_list_made_after_its_end_has_shown_is_forgotten() {
+    fn what_a_list_made_after_its_end_has_shown_is_left_out_and_stays_revoked() {
         let mut status = AuthorityStatus::at(None);
         status.apply(vec![(0, revoked(1, 4))]);
-        status.prune(END);
-        assert_eq!(status.revocations().count(), 1);
-        status.prune(Timestamp::from_unix(END.unix() + 1));
-        assert_eq!(status.revocations().count(), 0);
+        assert_eq!(status.to_list(END).count(), 1);
+        let after = Timestamp::from_unix(END.unix() + 1);
+        assert_eq!(status.to_list(after).count(), 0);
+        let serial = Serial::issue(END, [1; 16]);
+        assert_eq!(status.revocation(&serial), Some((END, 4)));
     }
 }

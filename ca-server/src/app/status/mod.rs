@@ -5,6 +5,7 @@
 //! command line, writes into the store is known here a moment later. CRLs are built from there, stored, and only
 //! then served, from memory: the public listener needs no store.
 
+pub mod copy;
 mod index;
 mod lookup;
 mod ocsp;
@@ -16,15 +17,18 @@ mod urls;
 pub mod watermark;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use pki::crypto::Digest;
 use pki::name::AuthorityId;
 use pki::serial::Serial;
-use tokio::sync::Notify;
+use pki::time::Timestamp;
+use tokio::sync::{Notify, watch};
 
+use super::state::Snapshot;
 use super::{App, Error};
 use crate::store::model::{StatusEvent, StatusPosition};
 use index::AuthorityStatus;
@@ -33,7 +37,7 @@ pub(crate) use ocsp::OCSP_RESPONSE;
 use ocsp::Ocsp;
 pub use ocsp::OcspAnswer;
 pub use publish::first_crl;
-pub use served::{Document, Incomplete, ServedCrl, ServedSet};
+pub use served::{Document, Incomplete, ServedCa, ServedCrl, ServedSet, name_above};
 pub(crate) use served::{PEM, PKIX_CERT};
 pub(super) use urls::urls;
 use watermark::Watermark;
@@ -61,6 +65,15 @@ pub struct Status {
     stored: Mutex<HashMap<AuthorityId, Option<u64>>>,
     /// One refresh at a time.
     refreshing: tokio::sync::Mutex<()>,
+    /// Which offline CAs' CRLs were said to end soon, by CA and number, and when.
+    told_of_ends: Mutex<HashMap<(Digest, u64), Timestamp>>,
+    /// What lies in `public.copy_dir`, and which snapshot and set it is of.
+    copied: Mutex<copy::Kept>,
+    copied_of: Mutex<Option<(u64, u64)>>,
+    /// Grows whenever another set is served.
+    served_revision: AtomicU64,
+    /// Grows when certificates were revoked, held or lifted.
+    revised: watch::Sender<u64>,
 }
 
 impl Status {
@@ -78,8 +91,19 @@ impl Status {
     }
 
     /// What is served now.
-    pub fn served(&self) -> arc_swap::Guard<std::sync::Arc<ServedSet>> {
+    pub fn served(&self) -> arc_swap::Guard<Arc<ServedSet>> {
         self.served.load()
+    }
+
+    /// Wakes when certificates were revoked, held or lifted by anyone.
+    pub fn revised(&self) -> watch::Receiver<u64> {
+        self.revised.subscribe()
+    }
+
+    /// Whether a certificate is revoked or on hold, whatever became of its authority.
+    pub fn is_revoked_itself(&self, authority: &AuthorityId, serial: &Serial) -> bool {
+        let own = self.read(authority, |status| status.own_revocation(serial));
+        own.flatten().is_some()
     }
 
     /// Waits until a revocation was made by this process.
@@ -111,6 +135,8 @@ impl App {
         let _one_at_a_time = self.status.refreshing.lock().await;
         let store = &self.context.store;
         let snapshot = self.snapshot.load_full();
+        // First: a list comes to its end while the store is away too.
+        self.drop_what_is_over(&snapshot);
         let before = self.status.served.load_full();
         let mut crls = before.crls.clone();
         crls.retain(|id, _| snapshot.authority(id).is_some());
@@ -133,15 +159,40 @@ impl App {
             }
         }
         if changed {
-            let served = ServedSet::gather(crls, &snapshot, self.context.clock.untrusted_now());
-            let above = snapshot.root_crls.values().map(|row| {
-                let of = format!("above:{}", pki::crypto::hex(&row.root[..4]));
-                (of, row.next_update.unix())
-            });
-            self.metrics.set_crls(&served, above);
-            self.status.served.store(std::sync::Arc::new(served));
+            self.serve(crls, &snapshot);
         }
         Ok(())
+    }
+
+    fn drop_what_is_over(&self, snapshot: &Snapshot) {
+        let before = self.status.served.load_full();
+        if before.is_over(self.context.clock.earliest_now()) {
+            self.serve(before.crls.clone(), snapshot);
+        }
+    }
+
+    /// Puts what is served together, and in place of what was.
+    fn serve(&self, crls: HashMap<AuthorityId, Arc<ServedCrl>>, snapshot: &Snapshot) {
+        let before = self.status.served.load_full();
+        let served = ServedSet::gather(crls, snapshot, self.context.clock.earliest_now());
+        let above = snapshot
+            .root_crls
+            .values()
+            .map(|row| (name_above(&row.root), row.next_update.unix()));
+        self.metrics.set_crls(&served, above);
+        match (&before.full, &served.full) {
+            (Ok(_), Err(incomplete)) => {
+                self.metrics.crl_set_changed("incomplete");
+                tracing::error!(%incomplete, "ca-crl.pem is not served any more");
+            }
+            (Err(_), Ok(_)) => {
+                self.metrics.crl_set_changed("complete");
+                tracing::info!("ca-crl.pem is complete and served");
+            }
+            _ => {}
+        }
+        self.status.served.store(Arc::new(served));
+        self.status.served_revision.fetch_add(1, Ordering::Release);
     }
 
     /// Compares the store with what is known of it from before, and keeps that.
@@ -202,6 +253,7 @@ impl App {
                     .for_each(|serial| self.status.ocsp.forget(id, serial)),
                 None => self.status.ocsp.forget_all(),
             }
+            self.status.revised.send_modify(|revision| *revision += 1);
         }
         Ok(())
     }

@@ -18,11 +18,16 @@ use super::Document;
 use crate::app::signing::Key as SigningKey;
 use crate::app::state::Authority;
 use crate::app::{App, Error};
+use crate::store::model::AuthorityState;
 
 /// Answers that are kept: about 1 KB each.
 const KEPT: usize = 50_000;
 /// How far thisUpdate lies in the past, for readers whose clocks are behind.
 const BACKDATE: Ttl = Ttl::minutes(1);
+/// How a staple names its issuer: what every reader of staples knows how to compare.
+const STAPLED: HashAlgorithm = HashAlgorithm::Sha1;
+/// The shortest life that a responder is certified for.
+const SHORTEST_LIFE: Ttl = Ttl::minutes(1);
 /// RFC 6960 appendix A.2.
 pub(crate) const OCSP_RESPONSE: &str = "application/ocsp-response";
 
@@ -124,36 +129,37 @@ impl App {
     /// # Errors
     /// When it is not on record, or the store is away.
     pub async fn ocsp_staple(&self, serial: &Serial) -> Result<OcspAnswer, Error> {
-        let Some(record) = self.context.store.record(serial).await? else {
-            return Ok(OcspAnswer::Error(ErrorStatus::Unauthorized));
-        };
         let snapshot = self.snapshot.load_full();
-        let Some(authority) = snapshot.authority(&record.record.authority) else {
+        let known = snapshot.authorities.iter().find(|authority| {
+            let key = (authority.id.clone(), *serial, STAPLED);
+            self.revocation_of_its_own(&authority.id, serial).is_some()
+                || self.status.ocsp.kept.peek(&key).is_some()
+        });
+        // What is known here needs no store.
+        let authority = match known {
+            Some(authority) => Some(authority),
+            None => {
+                let issuer = self.lookup.issuer_of(*serial).await?;
+                issuer.and_then(|id| snapshot.authority(&id))
+            }
+        };
+        let now = self.context.clock.earliest_now();
+        let Some(authority) = authority.filter(|authority| authority.answers(now)) else {
             return Ok(OcspAnswer::Error(ErrorStatus::Unauthorized));
         };
         let issuer = &authority.issuer;
-        // What every reader of staples knows how to compare.
-        let id = CertId::new(
-            HashAlgorithm::Sha1,
-            issuer.name(),
-            issuer.key().raw(),
-            serial,
-        );
+        let id = CertId::new(STAPLED, issuer.name(), issuer.key().raw(), serial);
         Ok(self.answer_one(authority, &id, *serial).await)
     }
 
     async fn answer(&self, request: &OcspRequest) -> OcspAnswer {
         let snapshot = self.snapshot.load_full();
-        let answering = snapshot
-            .authorities
-            .iter()
-            .filter(|authority| authority.publishes_crl())
-            .find(|authority| {
-                request
-                    .certificates()
-                    .iter()
-                    .any(|id| authority.ocsp.matches(id))
-            });
+        let now = self.context.clock.earliest_now();
+        // A responder speaks for one issuer: whose certificate is asked for first.
+        let answering = request.certificates().iter().find_map(|id| {
+            let mut answering = snapshot.authorities.iter();
+            answering.find(|authority| authority.answers(now) && authority.ocsp.matches(id))
+        });
         let Some(authority) = answering else {
             return OcspAnswer::Error(ErrorStatus::Unauthorized);
         };
@@ -212,8 +218,11 @@ impl App {
             known,
             revoked,
         } = signed;
-        let document = Document::new(body, OCSP_RESPONSE, Some(this_update), Some(next_update));
-        let document = Arc::new(document);
+        let document = Arc::new(Document {
+            // A revocation may follow on a good answer at once.
+            changes_within_a_second: true,
+            ..Document::new(body, OCSP_RESPONSE, Some(this_update), Some(next_update))
+        });
         // What is unknown may be issued the next moment; what is asked in an unusual way nobody else asks so.
         if !known || !id.is_usual() {
             return Ok(document);
@@ -235,6 +244,11 @@ impl App {
         self.status
             .read(id, |status| status.revocation(serial))
             .flatten()
+    }
+
+    fn revocation_of_its_own(&self, id: &AuthorityId, serial: &Serial) -> Option<(Timestamp, u8)> {
+        let own = self.status.read(id, |status| status.own_revocation(serial));
+        own.flatten()
     }
 
     async fn sign_for(
@@ -297,10 +311,7 @@ impl App {
             at,
             reason: Reason::from_code(reason).unwrap_or(Reason::Unspecified),
         };
-        let own = self
-            .status
-            .read(&authority.id, |status| status.own_revocation(serial));
-        if let Some(own) = own.flatten() {
+        if let Some(own) = self.revocation_of_its_own(&authority.id, serial) {
             return Ok(revoked(own));
         }
         if !self.lookup.is_on_record(&authority.id, *serial).await? {
@@ -310,6 +321,21 @@ impl App {
         Ok(self
             .revocation(&authority.id, serial)
             .map_or(CertStatus::Good, revoked))
+    }
+
+    /// The authorities that sign and for which nobody answers yet.
+    pub fn without_responder(&self) -> Vec<AuthorityId> {
+        let snapshot = self.snapshot.load_full();
+        let soon = self.context.clock.earliest_now().plus(SHORTEST_LIFE);
+        let active = snapshot.authorities.iter().filter(|authority| {
+            authority.state == AuthorityState::Active
+                && authority.is_ready()
+                && authority.answers(soon)
+        });
+        active
+            .filter(|authority| self.status.ocsp.responder(&authority.id).is_none())
+            .map(|authority| authority.id.clone())
+            .collect()
     }
 
     /// Sees to it that someone answers for each authority, well before the one who does comes to an end.
@@ -324,11 +350,8 @@ impl App {
             let current = self.status.ocsp.responder(&authority.id);
             let fresh =
                 current.is_some_and(|own| now < own.renew_at && own.responder.not_after() > now);
-            if fresh
-                || !authority.publishes_crl()
-                || !authority.is_ready()
-                || authority.issuer.not_after() <= now
-            {
+            // In its last minute nobody is certified any more.
+            if fresh || !authority.is_ready() || !authority.answers(now.plus(SHORTEST_LIFE)) {
                 continue;
             }
             match self.new_responder(authority, now).await {
@@ -354,10 +377,16 @@ impl App {
         let responder =
             Responder::delegated(&certificate, authority.issuer.key()).map_err(Error::internal)?;
         let life = certificate.not_after().seconds_since(now);
+        // One that ends with its authority is the last: the next could end no later.
+        let renew_at = if certificate.not_after() >= authority.issuer.not_after() {
+            certificate.not_after()
+        } else {
+            Timestamp::from_unix(now.unix() + life / 2)
+        };
         Ok(OwnResponder {
             responder,
             key,
-            renew_at: Timestamp::from_unix(now.unix() + life / 2),
+            renew_at,
         })
     }
 

@@ -9,7 +9,7 @@ use pki::name::AuthorityId;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
-use super::urls::{DELTA, part_url, shard_of, shard_part};
+use super::urls::{DELTA, part_url, parts_base, shard_of, shard_part};
 use super::{PAGE, ServedCrl};
 use crate::app::state::Authority;
 use crate::app::{App, Error};
@@ -56,7 +56,7 @@ impl App {
     pub(super) fn lacks_parts(&self, authority: &Authority, crl: &ServedCrl) -> bool {
         let CrlShape { shards, delta } = authority.crl_shape;
         let has_shards = shards == 0 || crl.parts.contains_key(&shard_part(0));
-        let has_url = self.context.settings.public_url.is_some();
+        let has_url = parts_base(&self.context.settings, authority).is_some();
         has_url && !(has_shards && (!delta || crl.parts.contains_key(DELTA)))
     }
 
@@ -68,7 +68,7 @@ impl App {
         revoked: Vec<RevokedCertificate>,
     ) -> Result<Vec<Part>, Error> {
         let CrlShape { shards, delta } = authority.crl_shape;
-        let url = self.context.settings.public_url.as_deref();
+        let url = parts_base(&self.context.settings, authority);
         let mut parts = Vec::new();
         if let Some(url) = url {
             parts.extend((0..shards).map(|shard| {

@@ -18,6 +18,7 @@ use super::{PAGE, ServedCrl};
 use crate::app::signing::Key;
 use crate::app::state::Authority;
 use crate::app::{App, Context, Error, ErrorKind};
+use crate::clock::ClockStepped;
 use crate::store::StoreError;
 use crate::store::model::{AuthorityState, CrlRow};
 
@@ -32,6 +33,32 @@ const LEASE_SECONDS: u32 = 10;
 const BACKDATE: Ttl = Ttl::minutes(5);
 /// The shortest lifetime there is.
 const SECOND: Ttl = Ttl::minutes(0);
+
+/// How far a replica's clock may be ahead of the database's: replicas differ by five seconds, and asking takes time.
+const AHEAD_SECONDS: i64 = 7;
+/// Lists that are dated ahead, because a clock was wrong, come no faster than their dates grow: they run no further ahead.
+const AHEAD_EVERY: Duration = Duration::from_secs(1);
+
+/// What came of an attempt to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The store has the new list.
+    Published,
+    /// Another replica's list is there.
+    Outrun,
+    /// Not now: its turn comes within a second.
+    Waits,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Outrun => "outrun",
+            Self::Waits => "waited",
+        }
+    }
+}
 
 /// When a list was made and until when it holds.
 #[derive(Clone, Copy, Debug)]
@@ -49,24 +76,28 @@ impl App {
     pub async fn publish_crls(&self) -> Result<(), Error> {
         let snapshot = self.snapshot.load_full();
         let mut unavailable = None;
+        let now = self.context.clock.earliest_now();
         for authority in &snapshot.authorities {
-            if !authority.publishes_crl() || !authority.is_ready() || !self.is_due(authority) {
+            if !authority.answers(now) || !authority.is_ready() || !self.is_due(authority) {
                 continue;
             }
             if !self.may_build(&authority.id).await? {
                 continue;
             }
             match self.publish(authority).await {
-                Ok(()) => {
-                    self.metrics.crl_publication(&authority.id, true);
-                    self.status
-                        .waiting
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .remove(&authority.id);
+                Ok(outcome) => {
+                    self.metrics
+                        .crl_publication(&authority.id, outcome.as_str());
+                    if outcome != Outcome::Waits {
+                        self.status
+                            .waiting
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .remove(&authority.id);
+                    }
                 }
                 Err(error) => {
-                    self.metrics.crl_publication(&authority.id, false);
+                    self.metrics.crl_publication(&authority.id, "failed");
                     tracing::error!(authority.id = %authority.id, error = %error.detail(), "no new CRL: the one before it is served");
                     if error.kind() == ErrorKind::Unavailable {
                         unavailable = Some(error);
@@ -125,37 +156,31 @@ impl App {
         Ok(lease.await? || waiting > PATIENCE)
     }
 
-    async fn publish(&self, authority: &Authority) -> Result<(), Error> {
+    async fn publish(&self, authority: &Authority) -> Result<Outcome, Error> {
         let id = &authority.id;
         let started = Instant::now();
-        self.status
-            .built
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.clone(), started);
         let Some(key) = &authority.key else {
-            return Ok(());
+            return Ok(Outcome::Waits);
         };
         let before = self.status.served().crls.get(id).cloned();
-        let dates = dates(&self.context, &authority.issuer, before.as_deref())?;
-        // Its turn comes: thisUpdate must not run ahead of the time, where there is a time to believe.
-        if matches!(self.context.clock.trusted_now(), Ok(now) if dates.this_update > now) {
-            return Ok(());
+        let now = believed_now(&self.context).await?;
+        let dates = dates(&self.context, &authority.issuer, before.as_deref(), &now)?;
+        if let Ok(now) = &now
+            && self.waits(id, before.as_deref(), dates, *now)
+        {
+            tracing::debug!(authority.id = %id, this_update = %dates.this_update, %now, "the next CRL waits for its second");
+            return Ok(Outcome::Waits);
         }
+        super::lock(&self.status.built).insert(id.clone(), started);
         // A certificate that ended before the last list was made has been on one since (RFC 5280 §5.2).
         let listed_until = before
             .as_deref()
             .map_or(Timestamp::EPOCH, |crl| crl.this_update);
-        self.status.write(|all| {
-            if let Some(status) = all.get_mut(id) {
-                status.prune(listed_until);
-            }
-        });
         let (covers, mut revoked, all_of_it) = self
             .status
             .read(id, |status| {
-                let revoked: Vec<_> = status.revocations().map(entry).collect();
-                (status.position(), revoked, status.authority_revoked())
+                let revoked: Vec<_> = status.to_list(listed_until).map(entry).collect();
+                (status.position(), revoked, status.all_revoked())
             })
             .unwrap_or_default();
         if let Some(since) = all_of_it {
@@ -168,21 +193,50 @@ impl App {
         // After a restore the store has an older one than is served.
         let stored = super::lock(&self.status.stored).get(id).copied();
         let expected = stored.unwrap_or_else(|| before.as_deref().map(|crl| crl.number));
-        match self.context.store.put_crl(id, &row, expected).await {
-            Ok(()) => tracing::info!(
-                authority.id = %id,
-                crl.number = number,
-                crl.bytes = row.der.len(),
-                milliseconds = started.elapsed().as_millis(),
-                "CRL published"
-            ),
+        let outcome = match self.context.store.put_crl(id, &row, expected).await {
+            Ok(()) => {
+                tracing::info!(
+                    authority.id = %id,
+                    crl.number = number,
+                    crl.bytes = row.der.len(),
+                    milliseconds = started.elapsed().as_millis(),
+                    "CRL published"
+                );
+                Outcome::Published
+            }
             // Another replica was faster; the next refresh shows what it made.
             Err(StoreError::Conflict(_)) => {
                 tracing::debug!(authority.id = %id, "another replica published a CRL");
+                Outcome::Outrun
             }
             Err(error) => return Err(error.into()),
+        };
+        self.refresh_status().await?;
+        Ok(outcome)
+    }
+
+    /// Whether a list's turn is yet to come. Lists come a little faster than seconds: one that would be the first to be dated
+    /// ahead waits for its second. Where the one before it lies ahead already, because a clock was wrong, waiting until the
+    /// time is there would keep revocations back for as long.
+    fn waits(
+        &self,
+        id: &AuthorityId,
+        before: Option<&ServedCrl>,
+        dates: Dates,
+        now: Timestamp,
+    ) -> bool {
+        if before.is_none_or(|crl| crl.this_update <= now) {
+            return dates.this_update > now;
         }
-        self.refresh_status().await
+        let built = super::lock(&self.status.built).get(id).copied();
+        let waits = built.is_some_and(|at| at.elapsed() < AHEAD_EVERY);
+        if !waits {
+            tracing::warn!(
+                authority.id = %id, this_update = %dates.this_update, %now,
+                "the CRL in force is dated ahead of the time: the next one goes on from its date"
+            );
+        }
+        waits
     }
 
     /// All of a revoked authority's certificates that live, or ended since the last list.
@@ -196,11 +250,7 @@ impl App {
         let mut known: Vec<_> = revoked.iter().map(|entry| entry.serial).collect();
         known.sort_unstable();
         let (mut after, from) = (None, since.max(at));
-        // The reason belongs to the authority's certificate; its leaves' own keys are not compromised.
-        let reason = match Reason::from_code(reason) {
-            None | Some(Reason::CaCompromise) => Reason::Unspecified,
-            Some(reason) => reason,
-        };
+        let reason = Reason::from_code(reason).unwrap_or(Reason::Unspecified);
         loop {
             let page = self
                 .context
@@ -233,19 +283,36 @@ fn entry(revocation: &crate::store::model::Revocation) -> RevokedCertificate {
     }
 }
 
+/// The time that a list is dated by. A replica whose clock is ahead of the database's, by more than replicas may differ,
+/// would date it ahead, and readers refuse a list from the future: the database's clock bounds it. On SQLite there is but
+/// this machine's, and what is watched is how far it steps.
+async fn believed_now(context: &Context) -> Result<Result<Timestamp, ClockStepped>, Error> {
+    let now = context.clock.trusted_now();
+    let bound = context.store.clock().await?;
+    Ok(now.map(|now| match bound {
+        Some(clock) if now.seconds_since(clock) > AHEAD_SECONDS => clock,
+        _ => now,
+    }))
+}
+
 /// Neither date ever goes back, and thisUpdate always grows: HTTP's Last-Modified comes from it. While the clock is not
 /// believed a list goes on from the dates of the one before it, which are right whatever the time is: a revocation does not
 /// wait for an operator to look at a clock.
-fn dates(context: &Context, issuer: &Issuer, before: Option<&ServedCrl>) -> Result<Dates, Error> {
-    let now = match (context.clock.trusted_now(), before) {
-        (Ok(now), _) => now,
+fn dates(
+    context: &Context,
+    issuer: &Issuer,
+    before: Option<&ServedCrl>,
+    now: &Result<Timestamp, ClockStepped>,
+) -> Result<Dates, Error> {
+    let now = match (now, before) {
+        (Ok(now), _) => *now,
         (Err(_), Some(before)) => {
             return Ok(Dates {
                 this_update: before.this_update.plus(SECOND),
                 next_update: before.next_update,
             });
         }
-        (Err(stepped), None) => return Err(stepped.into()),
+        (Err(stepped), None) => return Err(stepped.clone().into()),
     };
     let mut dates = Dates {
         this_update: now.minus(BACKDATE).max(issuer.not_before()),
@@ -256,6 +323,13 @@ fn dates(context: &Context, issuer: &Issuer, before: Option<&ServedCrl>) -> Resu
     if let Some(before) = before {
         dates.this_update = dates.this_update.max(before.this_update.plus(SECOND));
         dates.next_update = dates.next_update.max(before.next_update);
+    }
+    if dates.next_update <= now || dates.next_update <= dates.this_update {
+        let text = format!(
+            "its list would end at {}, and it is {now}",
+            dates.next_update
+        );
+        return Err(Error::new(ErrorKind::Conflict, "dates", text));
     }
     Ok(dates)
 }
@@ -307,7 +381,8 @@ async fn build(
 /// # Errors
 /// When the clock is not trusted, or the signer fails.
 pub async fn first_crl(context: &Context, issuer: &Issuer, key: &Key) -> Result<CrlRow, Error> {
-    let dates = dates(context, issuer, None)?;
+    let now = believed_now(context).await?;
+    let dates = dates(context, issuer, None, &now)?;
     let list = CrlRequest {
         scope: Scope::COMPLETE,
         number: 1,
@@ -328,13 +403,14 @@ pub async fn first_crl(context: &Context, issuer: &Issuer, key: &Key) -> Result<
 }
 
 impl Authority {
-    /// Whether it answers for certificates: from its publication until its end.
+    /// Whether it answers for certificates at `now`: from its publication until its end. After it no reader asks, and
+    /// no list of its could be in force.
     #[must_use]
-    pub fn publishes_crl(&self) -> bool {
+    pub fn answers(&self, now: Timestamp) -> bool {
         use AuthorityState as S;
         matches!(
             self.state,
             S::Published | S::Active | S::Retiring | S::Revoked
-        )
+        ) && now < self.issuer.not_after()
     }
 }

@@ -1,17 +1,37 @@
 //! CRLs of the CAs above us, which stay offline: what is asked of their ceremonies, and what comes back.
 
 use pki::certificate::Certificate;
-use pki::crl::{Crl, Reason};
+use pki::crl::{Crl, CrlError, Reason};
 use pki::crypto;
 use pki::extension::KeyUsage;
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
-use crate::app::{Context, Error, ErrorKind, fleet};
+use crate::app::{App, Context, Error, ErrorKind, fleet};
 use crate::store::model::{AuthorityRow, AuthorityState, RootCrlRow};
 
 /// An offline CA's CRL that has less than this left raises an alarm: ceremonies take weeks to arrange.
 pub const ALARM_BEFORE_END: Ttl = Ttl::days(60);
+
+/// How often one that ends soon is complained of.
+const ALARM_EVERY: Ttl = Ttl::days(1);
+
+impl App {
+    /// Offline CAs' CRLs that end soon and were not told of in the last day.
+    pub fn ending_root_crls(&self, now: Timestamp) -> Vec<RootCrlRow> {
+        let snapshot = self.snapshot.load_full();
+        let mut told = super::lock(&self.status.told_of_ends);
+        let ends = |row: &&RootCrlRow| {
+            row.next_update.minus(ALARM_BEFORE_END) <= now
+                && told
+                    .get(&(row.root, row.number))
+                    .is_none_or(|at| at.plus(ALARM_EVERY) <= now)
+        };
+        let ending: Vec<_> = snapshot.root_crls.values().filter(ends).cloned().collect();
+        told.extend(ending.iter().map(|row| ((row.root, row.number), now)));
+        ending
+    }
+}
 
 /// What was imported.
 #[derive(Debug)]
@@ -20,6 +40,8 @@ pub struct ImportedCrl {
     pub row: RootCrlRow,
     /// The CA that signed it, in words.
     pub issuer: String,
+    /// Whether its end is so near that the next ceremony has to be arranged.
+    pub ends_soon: bool,
     /// Authorities of ours that it revokes.
     pub revokes: Vec<AuthorityRow>,
     /// Serial numbers on the list before it that it does not have.
@@ -41,89 +63,159 @@ async fn known_cas(context: &Context) -> Result<Vec<Certificate>, Error> {
     parsed.map_err(Error::internal)
 }
 
-/// Takes an offline CA's CRL: complete, in force, signed by a CA that stands above an authority of ours or in a bundle, and
-/// newer than the one that is here.
+/// Takes offline CAs' CRLs, all or none. Each is one that every reader takes (one that readers refuse would break every
+/// connection): complete, in force, dated no later than now and no earlier than the one before it, newer than the one that is
+/// here, and signed by a CA that stands above an authority of ours or in a bundle.
 ///
 /// # Errors
-/// When it is not, or the store is away.
-pub async fn import(context: &Context, der: &[u8], actor: &str) -> Result<ImportedCrl, Error> {
-    let malformed = |text: String| Error::new(ErrorKind::Malformed, "crl", text);
-    let crl = Crl::parse(der).map_err(|error| Error::malformed("crl", error))?;
-    let ca = signer_of(context, &crl).await?;
-    let words = pki::ceremony::name_words(ca.subject());
-    if !ca
-        .extensions()
-        .key_usage
-        .is_some_and(|usage| usage.has(KeyUsage::CrlSign))
+/// When one is not, or the store is away.
+pub async fn import(
+    context: &Context,
+    ders: &[Vec<u8>],
+    actor: &str,
+) -> Result<Vec<ImportedCrl>, Error> {
+    let now = context.clock.trusted_now()?;
+    let mut checked: Vec<Checked> = Vec::with_capacity(ders.len());
+    for der in ders {
+        let next = check(context, der, now).await?;
+        if checked.iter().any(|other| other.row.root == next.row.root) {
+            return Err(malformed(format!(
+                "there are two CRLs of {}: import the newer one",
+                next.issuer
+            )));
+        }
+        checked.push(next);
+    }
+    let rows: Vec<_> = checked.iter().map(|checked| checked.row.clone()).collect();
+    context.store.put_root_crls(&rows).await?;
+    let mut imported = Vec::with_capacity(checked.len());
+    for Checked {
+        ca,
+        issuer,
+        crl,
+        row,
+        dropped,
+    } in checked
     {
-        return Err(malformed(format!("{words} may not sign CRLs")));
+        let detail = serde_json::json!({
+            "issuer": issuer, "number": row.number, "next_update": row.next_update
+        });
+        context
+            .store
+            .append_event(now, actor, "crl.import", &detail.to_string())
+            .await?;
+        imported.push(ImportedCrl {
+            revokes: of_ours(context, &ca, |serial| crl.lists(serial)).await?,
+            ends_soon: row.next_update.minus(ALARM_BEFORE_END) <= now,
+            row,
+            issuer,
+            dropped,
+        });
+    }
+    Ok(imported)
+}
+
+fn malformed(text: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Malformed, "crl", text.into())
+}
+
+/// A CRL that may be taken.
+struct Checked {
+    ca: Certificate,
+    issuer: String,
+    crl: Crl,
+    row: RootCrlRow,
+    dropped: Vec<Serial>,
+}
+
+async fn check(context: &Context, der: &[u8], now: Timestamp) -> Result<Checked, Error> {
+    let crl = Crl::parse(der).map_err(|error| match error {
+        // What the DER lacks where is no news to an operator.
+        CrlError::NotDer(_) => malformed("this is not a CRL"),
+        error => malformed(error.to_string()),
+    })?;
+    let ca = signer_of(context, &crl).await?;
+    let issuer = pki::ceremony::name_words(ca.subject());
+    let refuse = |why: String| {
+        Err(malformed(format!(
+            "the CRL of {issuer} is not taken: {why}"
+        )))
+    };
+    let extensions = ca.extensions();
+    let may_sign = extensions.key_usage;
+    if !may_sign.is_some_and(|usage| usage.has(KeyUsage::CrlSign)) {
+        return refuse("the CA may not sign CRLs (RFC 5280 §4.2.1.3)".to_owned());
+    }
+    if let Some(limit) = crl.limits() {
+        return refuse(limit.to_owned());
+    }
+    if crl.authority_key_id().is_none()
+        || crl.authority_key_id() != extensions.subject_key_id.as_deref()
+    {
+        return refuse(
+            "its authority key identifier is missing, or is not that of the CA's key (RFC 5280 §5.2.1)"
+                .to_owned(),
+        );
     }
     let (Some(number), Some(next_update)) = (crl.number(), crl.next_update()) else {
-        return Err(malformed(
-            "the CRL lacks its number or its nextUpdate (RFC 5280 §5.2.3, §5.1.2.5)".to_owned(),
-        ));
+        return refuse(
+            "it lacks its number, or one of 64 bits, or its nextUpdate (RFC 5280 §5.2.3, §5.1.2.5)"
+                .to_owned(),
+        );
     };
-    let now = context.clock.trusted_now()?;
+    let this_update = crl.this_update();
     if next_update <= now {
-        return Err(malformed(format!(
-            "the CRL has expired: its nextUpdate is {next_update}, and it is {now}"
-        )));
+        return refuse(format!(
+            "it has expired: its nextUpdate is {next_update}, and it is {now}"
+        ));
     }
-    if crl.this_update() > now.plus(Ttl::hours(1)) {
-        return Err(malformed(format!(
-            "the CRL is from the future: its thisUpdate is {}, and it is {now}",
-            crl.this_update()
-        )));
+    // Every reader would refuse it until then, and with it every connection.
+    if this_update > now {
+        return refuse(format!(
+            "it is of the future: its thisUpdate is {this_update}, and it is {now}; import it again at {this_update}, or \
+             is a clock wrong?"
+        ));
     }
     let root = crypto::sha256(ca.spki());
     let before = context.store.root_crl(&root).await?;
-    if let Some(before) = &before {
+    let mut dropped = Vec::new();
+    if let Some(before) = before {
+        let conflict = |text: String| Err(Error::new(ErrorKind::Conflict, "crl", text));
         if before.der == der {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "crl",
-                format!("this CRL, number {number} of {words}, is here already"),
+            return conflict(format!(
+                "this CRL, number {number} of {issuer}, is here already"
             ));
         }
         if before.number >= number {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "crl",
-                format!(
-                    "CRL number {number} of {words} is not newer than number {}, which is here",
-                    before.number
-                ),
+            return conflict(format!(
+                "CRL number {number} of {issuer} is not newer than number {}, which is here",
+                before.number
             ));
         }
+        if before.this_update > this_update {
+            return conflict(format!(
+                "CRL number {number} of {issuer} says that it was made at {this_update}, before number {}, which was made \
+                 at {}: is the offline machine's clock wrong?",
+                before.number, before.this_update
+            ));
+        }
+        let before = Crl::parse(&before.der).map_err(Error::internal)?;
+        let listed = before.revoked().iter().map(|entry| entry.serial);
+        dropped = listed.filter(|serial| !crl.lists(serial)).collect();
     }
     let row = RootCrlRow {
         root,
         number,
         der: der.to_vec(),
-        this_update: crl.this_update(),
+        this_update,
         next_update,
         imported_at: now,
     };
-    context.store.put_root_crl(&row).await?;
-    let detail =
-        serde_json::json!({ "issuer": words, "number": number, "next_update": next_update });
-    context
-        .store
-        .append_event(now, actor, "crl.import", &detail.to_string())
-        .await?;
-    let dropped = match before {
-        Some(before) => {
-            let before = Crl::parse(&before.der).map_err(Error::internal)?;
-            let before = before.revoked().iter().map(|entry| entry.serial);
-            before.filter(|serial| !crl.lists(serial)).collect()
-        }
-        None => Vec::new(),
-    };
-    let revokes = of_ours(context, &ca, |serial| crl.lists(serial)).await?;
-    Ok(ImportedCrl {
+    Ok(Checked {
+        ca,
+        issuer,
+        crl,
         row,
-        issuer: words,
-        revokes,
         dropped,
     })
 }

@@ -26,6 +26,8 @@ pub struct Document {
     pub last_modified: Option<Timestamp>,
     /// When they are of no use any more.
     pub expires: Option<Timestamp>,
+    /// Whether two versions may say that they were made at the same second.
+    pub changes_within_a_second: bool,
 }
 
 impl Document {
@@ -43,12 +45,13 @@ impl Document {
             content_type,
             last_modified,
             expires,
+            changes_within_a_second: false,
         }
     }
 }
 
 /// RFC 2585 §4.2.
-const PKIX_CRL: &str = "application/pkix-crl";
+pub(crate) const PKIX_CRL: &str = "application/pkix-crl";
 /// No standard names it; this is what servers send.
 pub(crate) const PEM: &str = "application/x-pem-file";
 /// RFC 2585 §4.1.
@@ -103,6 +106,26 @@ pub struct ServedSet {
     pub crls: HashMap<AuthorityId, Arc<ServedCrl>>,
     /// `ca-crl.pem`: the CRL of every root and of every intermediate.
     pub full: Result<Document, Incomplete>,
+    /// The CAs above ours, by name.
+    pub above: HashMap<String, ServedCa>,
+    /// When it was put together.
+    pub(super) gathered_at: Timestamp,
+}
+
+/// A CA above ours, which stays offline: what it would serve itself.
+#[derive(Debug)]
+pub struct ServedCa {
+    /// Its certificate.
+    pub certificate: Document,
+    /// Its CRL, once it was imported.
+    pub crl: Option<Document>,
+}
+
+/// What a CA above ours is called in URLs and metrics: its key's digest, so that it has one name however often it is
+/// certified. No authority of ours has such an id: generations have ten digits at most.
+#[must_use]
+pub fn name_above(key: &Digest) -> String {
+    format!("ca-{}", crypto::hex(&key[..8]))
 }
 
 /// Why there is no full set. Part of one would break every connection through the CAs that it lacks (Envoy refuses a peer
@@ -117,6 +140,8 @@ impl Default for ServedSet {
             sequence: 0,
             crls: HashMap::new(),
             full: Err(Incomplete::default()),
+            above: HashMap::new(),
+            gathered_at: Timestamp::EPOCH,
         }
     }
 }
@@ -128,11 +153,33 @@ impl ServedSet {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Self {
-        let full = full(&crls, snapshot, now);
+        let above_ours = above(snapshot, now);
+        let full = full(&crls, snapshot, &above_ours, now);
+        let served = above_ours.iter().map(|ca| {
+            let key = crypto::sha256(ca.spki());
+            let crl = snapshot.root_crls.get(&key).map(|row| {
+                let (made, ends) = (Some(row.this_update), Some(row.next_update));
+                Document::new(row.der.clone(), PKIX_CRL, made, ends)
+            });
+            let (made, ends) = (Some(ca.not_before()), Some(ca.not_after()));
+            let certificate = Document::new(ca.der().to_vec(), PKIX_CERT, made, ends);
+            (name_above(&key), ServedCa { certificate, crl })
+        });
         Self {
             sequence: snapshot.sequence,
+            above: served.collect(),
             crls,
             full,
+            gathered_at: now,
+        }
+    }
+
+    /// Whether the full set is to be put together again though nothing was changed: a list in it has come to its end, or one
+    /// that was missing may not be needed any more.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        match &self.full {
+            Ok(set) => set.expires.is_some_and(|end| end <= now),
+            Err(_) => self.gathered_at != now,
         }
     }
 }
@@ -140,6 +187,7 @@ impl ServedSet {
 fn full(
     crls: &HashMap<AuthorityId, Arc<ServedCrl>>,
     snapshot: &Snapshot,
+    above: &[&Certificate],
     now: Timestamp,
 ) -> Result<Document, Incomplete> {
     let mut pem = String::new();
@@ -148,7 +196,7 @@ fn full(
     let mut ours: Vec<_> = snapshot
         .authorities
         .iter()
-        .filter(|authority| authority.publishes_crl())
+        .filter(|authority| authority.answers(now))
         .collect();
     ours.sort_by(|a, b| a.id.cmp(&b.id));
     for authority in &ours {
@@ -162,7 +210,7 @@ fn full(
         pem.push_str(&pki::pem::crl(&crl.complete.body));
         ends = Some(ends.map_or(crl.next_update, |end| end.min(crl.next_update)));
     }
-    for ca in above(snapshot, now) {
+    for ca in above {
         let Some(row) = snapshot.root_crls.get(&crypto::sha256(ca.spki())) else {
             let words = pki::ceremony::name_words(ca.subject());
             missing.push(format!("{words} (`ca-server crl import` takes its CRL)"));
@@ -191,7 +239,7 @@ fn above(snapshot: &Snapshot, now: Timestamp) -> Vec<&Certificate> {
     let chains = snapshot
         .authorities
         .iter()
-        .filter(|authority| authority.publishes_crl())
+        .filter(|authority| authority.answers(now))
         .flat_map(|authority| authority.chain.iter().skip(1));
     let roots = snapshot
         .bundles

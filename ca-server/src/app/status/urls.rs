@@ -34,6 +34,16 @@ pub(super) fn part_url(base: &str, authority: &Authority, part: &str) -> String 
     format!("{base}/crls/{}/{part}.crl", authority.id)
 }
 
+/// Where the parts of an authority's CRL are found: as it was when the authority was requested, because its leaves say so,
+/// and a shard is read only by its name (RFC 5280 §6.3.3 (b)(2)(i)).
+pub(super) fn parts_base<'a>(
+    settings: &'a StatusSettings,
+    authority: &'a Authority,
+) -> Option<&'a str> {
+    let own = authority.public_url.as_deref();
+    own.or(settings.public_url.as_deref())
+}
+
 /// The URLs of a certificate of `profile` that `authority` signs with a serial number of this randomness.
 pub(in crate::app) fn urls(
     settings: &StatusSettings,
@@ -45,11 +55,12 @@ pub(in crate::app) fn urls(
         return Urls::default();
     };
     let CrlShape { shards, delta } = authority.crl_shape;
+    let of_parts = parts_base(settings, authority).unwrap_or(base);
     let crl = match shards {
         0 => format!("{base}/crls/{}.crl", authority.id),
         shards => {
             let shard = shard(entropy[0], entropy[1], shards);
-            part_url(base, authority, &shard_part(shard))
+            part_url(of_parts, authority, &shard_part(shard))
         }
     };
     Urls {
@@ -58,7 +69,7 @@ pub(in crate::app) fn urls(
             .issuer
             .then(|| format!("{base}/authorities/{}.crt", authority.id)),
         ocsp: kinds.ocsp.then(|| format!("{base}/ocsp")),
-        freshest_crl: (kinds.crl && delta).then(|| part_url(base, authority, DELTA)),
+        freshest_crl: (kinds.crl && delta).then(|| part_url(of_parts, authority, DELTA)),
     }
 }
 

@@ -11,7 +11,8 @@ use crate::store::model::{
     AuthorityRevocation, Revocation, StatusChange, StatusEvent, StatusOutcome, StatusPosition,
 };
 use crate::store::rows::{
-    RawRevocation, RawStatusEvent, RawStatusPosition, all, from_position, kind, number, serial,
+    RawRevocation, RawStatusEvent, RawStatusPosition, all, from_position, issuers, kind, number,
+    serial,
 };
 
 /// One statement, and therefore one transaction, as records are written: it locks the logs' rows in the order of their
@@ -208,6 +209,27 @@ impl Postgres {
         rows.iter()
             .map(|bytes| serial("certificate", bytes))
             .collect()
+    }
+
+    pub(in crate::store) async fn issuers_of(
+        &self,
+        day: u16,
+        serials: &[Serial],
+    ) -> Result<Vec<(Serial, AuthorityId)>, StoreError> {
+        let wanted: Vec<Vec<u8>> = serials.iter().map(|s| s.as_bytes().to_vec()).collect();
+        // The key begins with the authority: one probe for each that has a log, as in `on_record`.
+        let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(
+            "SELECT wanted.serial, l.authority FROM unnest($2::bytea[]) AS wanted (serial) \
+             CROSS JOIN issuance_log l \
+             CROSS JOIN LATERAL (SELECT 1 FROM certificate c WHERE c.authority = l.authority \
+                 AND c.expires_day = $1 AND c.serial = wanted.serial LIMIT 1) AS found",
+        )
+        .persistent(false)
+        .bind(i32::from(day))
+        .bind(wanted)
+        .fetch_all(&self.reads)
+        .await?;
+        issuers(rows)
     }
 
     pub(in crate::store) async fn revocation(

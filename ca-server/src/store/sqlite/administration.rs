@@ -164,7 +164,7 @@ impl Sqlite {
         let rows: Vec<RawAuthority> = sqlx::query_as(
             "SELECT id, cluster, generation, state, subject, spki, sealed_key, key_uri, key_origin, request, \
              chain, not_after, activate_at, created_at, revoked_at, revoked_reason, \
-             crl_shards, crl_delta, version FROM authority ORDER BY cluster, generation",
+             crl_shards, crl_delta, published_at, public_url, version FROM authority ORDER BY cluster, generation",
         )
         .fetch_all(&self.reads)
         .await?;
@@ -178,7 +178,7 @@ impl Sqlite {
         let row: Option<RawAuthority> = sqlx::query_as(
             "SELECT id, cluster, generation, state, subject, spki, sealed_key, key_uri, key_origin, request, \
              chain, not_after, activate_at, created_at, revoked_at, revoked_reason, \
-             crl_shards, crl_delta, version FROM authority WHERE id = $1",
+             crl_shards, crl_delta, published_at, public_url, version FROM authority WHERE id = $1",
         )
         .bind(id.as_str())
         .fetch_optional(&self.reads)
@@ -194,8 +194,8 @@ impl Sqlite {
         sqlx::query(
             "INSERT INTO authority (id, cluster, generation, state, subject, spki, sealed_key, \
              key_uri, key_origin, request, chain, not_after, activate_at, created_at, \
-             crl_shards, crl_delta, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1)",
+             crl_shards, crl_delta, published_at, public_url, version) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1)",
         )
         .bind(authority.id.as_str())
         .bind(authority.cluster.as_str())
@@ -213,6 +213,8 @@ impl Sqlite {
         .bind(authority.created_at.unix())
         .bind(i64::from(authority.crl_shape.shards))
         .bind(authority.crl_shape.delta)
+        .bind(authority.published_at.map(Timestamp::unix))
+        .bind(&authority.public_url)
         .execute(&mut *tx)
         .await?;
         sqlx::query("INSERT INTO issuance_log (authority, next_index) VALUES ($1, 0)")
@@ -231,7 +233,8 @@ impl Sqlite {
         let mut tx = self.begin().await?;
         let updated = sqlx::query(
             "UPDATE authority SET state = $3, sealed_key = $4, request = $5, \
-             chain = $6, not_after = $7, activate_at = $8, crl_delta = $9, version = version + 1 \
+             chain = $6, not_after = $7, activate_at = $8, crl_delta = $9, published_at = $10, \
+             version = version + 1 \
              WHERE id = $1 AND version = $2",
         )
         .bind(authority.id.as_str())
@@ -243,6 +246,7 @@ impl Sqlite {
         .bind(authority.not_after.map(Timestamp::unix))
         .bind(authority.activate_at.map(Timestamp::unix))
         .bind(authority.crl_shape.delta)
+        .bind(authority.published_at.map(Timestamp::unix))
         .execute(&mut *tx)
         .await?
         .rows_affected();

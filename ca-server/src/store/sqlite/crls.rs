@@ -114,28 +114,34 @@ impl Sqlite {
         row.map(TryInto::try_into).transpose()
     }
 
-    pub(in crate::store) async fn put_root_crl(&self, crl: &RootCrlRow) -> Result<(), StoreError> {
+    pub(in crate::store) async fn put_root_crls(
+        &self,
+        crls: &[RootCrlRow],
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let written = sqlx::query(
-            "INSERT INTO root_crl (root, number, der, this_update, next_update, imported_at) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (root) DO UPDATE \
-             SET number = excluded.number, der = excluded.der, \
-             this_update = excluded.this_update, next_update = excluded.next_update, \
-             imported_at = excluded.imported_at \
-             WHERE root_crl.number < excluded.number",
-        )
-        .bind(crl.root.as_slice())
-        .bind(signed(crl.number))
-        .bind(&crl.der)
-        .bind(crl.this_update.unix())
-        .bind(crl.next_update.unix())
-        .bind(crl.imported_at.unix())
-        .execute(&mut *tx)
-        .await?;
-        if written.rows_affected() == 0 {
-            return Err(StoreError::Conflict(
-                "a CRL of this root with the same or a higher number is here already",
-            ));
+        for crl in crls {
+            let written = sqlx::query(
+                "INSERT INTO root_crl (root, number, der, this_update, next_update, imported_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (root) DO UPDATE \
+                 SET number = excluded.number, der = excluded.der, \
+                 this_update = excluded.this_update, next_update = excluded.next_update, \
+                 imported_at = excluded.imported_at \
+                 WHERE root_crl.number < excluded.number \
+                 AND root_crl.this_update <= excluded.this_update",
+            )
+            .bind(crl.root.as_slice())
+            .bind(signed(crl.number))
+            .bind(&crl.der)
+            .bind(crl.this_update.unix())
+            .bind(crl.next_update.unix())
+            .bind(crl.imported_at.unix())
+            .execute(&mut *tx)
+            .await?;
+            if written.rows_affected() == 0 {
+                return Err(StoreError::Conflict(
+                    "a CRL of this root with the same or a higher number, or a later date, is here already",
+                ));
+            }
         }
         changed(&mut tx).await?;
         Ok(tx.commit().await?)

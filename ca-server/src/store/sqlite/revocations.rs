@@ -11,7 +11,8 @@ use crate::store::model::{
     AuthorityRevocation, Revocation, StatusChange, StatusEvent, StatusOutcome, StatusPosition,
 };
 use crate::store::rows::{
-    RawRevocation, RawStatusEvent, RawStatusPosition, all, from_position, kind, number, serial,
+    RawRevocation, RawStatusEvent, RawStatusPosition, all, from_position, issuers, kind, number,
+    serial,
 };
 
 impl Sqlite {
@@ -137,6 +138,24 @@ impl Sqlite {
         rows.iter()
             .map(|bytes| serial("certificate", bytes))
             .collect()
+    }
+
+    pub(in crate::store) async fn issuers_of(
+        &self,
+        day: u16,
+        serials: &[Serial],
+    ) -> Result<Vec<(Serial, AuthorityId)>, StoreError> {
+        let wanted: Vec<String> = serials.iter().map(ToString::to_string).collect();
+        let rows: Vec<(Vec<u8>, String)> = sqlx::query_as(
+            "SELECT serial, authority FROM certificate \
+             WHERE authority IN (SELECT authority FROM issuance_log) AND expires_day = $1 \
+             AND serial IN (SELECT unhex(value) FROM json_each($2))",
+        )
+        .bind(i64::from(day))
+        .bind(serde_json::Value::from(wanted).to_string())
+        .fetch_all(&self.reads)
+        .await?;
+        issuers(rows)
     }
 
     pub(in crate::store) async fn revocation(
