@@ -5,6 +5,7 @@
 
 pub mod key_file;
 pub mod sealed;
+pub mod shares;
 mod signer;
 mod software;
 
