@@ -162,10 +162,7 @@ impl Gathered {
     /// # Errors
     /// When there are too few shares, or they do not give what was split.
     pub fn combine(&self) -> Result<Zeroizing<Vec<u8>>, SharesError> {
-        let missing = match self.missing() {
-            None => return Err(SharesError::None),
-            Some(missing) => missing,
-        };
+        let missing = self.missing().ok_or(SharesError::None)?;
         if missing > 0 {
             return Err(SharesError::TooFew { missing });
         }

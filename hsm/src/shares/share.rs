@@ -282,6 +282,13 @@ impl Typing {
         Ok(())
     }
 
+    /// Whether it was made for this holder; not before its first line has come.
+    #[must_use]
+    pub fn is_for(&self, root: &str, holder: &str) -> bool {
+        self.head
+            .is_some_and(|head| is_name(root) && is_name(holder) && head.who == who(root, holder))
+    }
+
     /// The share of `holder`.
     ///
     /// # Errors
@@ -291,7 +298,7 @@ impl Typing {
         let complete = self.is_complete();
         let head = self.head.filter(|_| complete);
         let head = head.ok_or(ShareError::Missing { line })?;
-        if !is_name(root) || !is_name(holder) || head.who != who(root, holder) {
+        if !self.is_for(root, holder) {
             return Err(ShareError::Name);
         }
         Ok(Share {
