@@ -3,12 +3,14 @@
 mod distinguished;
 mod dns;
 mod id;
+mod key_uri;
 mod spiffe;
 
 pub use distinguished::DistinguishedName;
 pub(crate) use distinguished::EMPTY_NAME;
 pub use dns::{DnsName, DnsPattern};
 pub use id::{AuthorityId, ClusterName, ProfileName};
+pub use key_uri::{KeyUri, KeyUriError, TokenDescription};
 pub use spiffe::{SpiffeId, SpiffePattern, TrustDomain};
 
 /// Why a name was not accepted.
