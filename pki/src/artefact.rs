@@ -40,6 +40,20 @@ impl Signature {
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
+
+    /// Takes an ECDSA signature as tokens make it: r and s, each as long as the curve's order, one after the other
+    /// (PKCS#11 §6.3.1). `None` when there are no two halves of 1 to 66 bytes.
+    #[must_use]
+    pub fn from_ecdsa_halves(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(2) || bytes.len() > 2 * 66 {
+            return None;
+        }
+        let (r, s) = bytes.split_at(bytes.len() / 2);
+        Some(Self(asn1::sequence(&[
+            &asn1::unsigned_bytes(r),
+            &asn1::unsigned_bytes(s),
+        ])))
+    }
 }
 
 /// A finished thing that can be read back from its DER.
@@ -126,4 +140,26 @@ pub enum SealError {
     /// What was written could not be read again.
     #[error("the sealed artefact does not read back")]
     Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokens_halves_become_der_of_two_positive_numbers() {
+        let der = |bytes: &[u8]| Signature::from_ecdsa_halves(bytes).map(|s| s.0);
+        // A leading zero goes, a high bit gets one, and zero stays a number.
+        assert_eq!(
+            der(&[0, 1, 0x80, 2]),
+            Some(vec![0x30, 8, 2, 1, 1, 2, 3, 0, 0x80, 2])
+        );
+        assert_eq!(
+            der(&[0, 0, 0x7f, 0]),
+            Some(vec![0x30, 7, 2, 1, 0, 2, 2, 0x7f, 0])
+        );
+        for refused in [0, 1, 3, 65, 134] {
+            assert_eq!(der(&vec![1; refused]), None, "{refused}");
+        }
+    }
 }

@@ -77,14 +77,18 @@ pub(crate) fn named_bits(bits: &[u8]) -> Vec<u8> {
 
 /// A non-negative INTEGER.
 pub(crate) fn unsigned(value: u64) -> Vec<u8> {
-    let bytes = value.to_be_bytes();
-    let mut content = &bytes[bytes.iter().position(|b| *b != 0).unwrap_or(7)..];
-    let padded;
-    if content[0] & 0x80 != 0 {
-        padded = [&[0], content].concat();
-        content = &padded;
+    unsigned_bytes(&value.to_be_bytes())
+}
+
+/// The non-negative INTEGER of big-endian bytes, however many zeros they begin with.
+pub(crate) fn unsigned_bytes(bytes: &[u8]) -> Vec<u8> {
+    let leading_zeros = bytes.iter().take_while(|b| **b == 0).count();
+    let significant = &bytes[leading_zeros..];
+    match significant.first() {
+        Some(0..0x80) => tlv(INTEGER, &[significant]),
+        // Zero is one octet, and a high bit would be a sign.
+        _ => tlv(INTEGER, &[&[0], significant]),
     }
-    tlv(INTEGER, &[content])
 }
 
 /// UTCTime to 2049, GeneralizedTime from 2050 (RFC 5280 §4.1.2.5).

@@ -10,6 +10,7 @@
 pub mod artefact;
 mod asn1;
 pub mod bundle;
+pub mod canary;
 pub mod ceremony;
 pub mod certificate;
 pub mod crl;

@@ -131,6 +131,19 @@ impl KeyUri {
         }
     }
 
+    /// The token alone, by what names it on every machine and day: without a key and the module, and without the slot where
+    /// something else names the token.
+    #[must_use]
+    pub fn token_alone(&self) -> Self {
+        Self {
+            object: None,
+            id: None,
+            module_path: None,
+            slot_id: self.slot_id.filter(|_| self.is_by_slot_alone()),
+            ..self.clone()
+        }
+    }
+
     /// The bounds that hold however a URI came to be.
     fn checked(self) -> Result<Self, KeyUriError> {
         for (attribute, value, max) in [
@@ -623,6 +636,10 @@ mod tests {
         let other = uri.with_key(Some("ü;"), None).unwrap();
         assert_eq!(other.to_string(), "pkcs11:token=t;object=%C3%BC%3B");
         assert_eq!(uri.with_key(None, None), Err(KeyUriError::NoKey));
+        assert_eq!(uri.token_alone().to_string(), "pkcs11:token=t");
+        let by_slot = |s| parse(s).unwrap().token_alone().to_string();
+        assert_eq!(by_slot("pkcs11:slot-id=7;id=%01"), "pkcs11:slot-id=7");
+        assert_eq!(by_slot("pkcs11:slot-id=7;serial=1"), "pkcs11:serial=1");
         assert!(uri.with_key(Some("a\n"), None).is_err());
         assert!(uri.with_key(None, Some(&[])).is_err());
         assert_eq!(
