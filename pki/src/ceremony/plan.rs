@@ -7,6 +7,7 @@ use crate::ceremony::file_name::FileName;
 use crate::ceremony::key_place::KeyPlace;
 use crate::ceremony::people::{Person, Sharing};
 use crate::ceremony::read;
+use crate::ceremony::words::name_words;
 use crate::certificate::Urls;
 use crate::crl::Reason;
 use crate::crypto::{self, Digest};
@@ -61,6 +62,12 @@ impl CreateRoot {
     #[must_use]
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
+    }
+
+    /// The root's name, as shares carry it and [`name_words`] writes it.
+    #[must_use]
+    pub fn root_name(&self) -> String {
+        name_words(&self.subject.to_der())
     }
 }
 

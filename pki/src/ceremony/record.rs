@@ -117,17 +117,22 @@ pub struct KeyOrigin {
     pub uri: KeyUri,
     /// Made in the token (`CKA_LOCAL`).
     pub local: bool,
-    /// Never shown in clear (`CKA_SENSITIVE`).
+    /// Cannot be read in the clear (`CKA_SENSITIVE`).
     pub sensitive: bool,
-    /// May leave it wrapped (`CKA_EXTRACTABLE`).
+    /// Never could be (`CKA_ALWAYS_SENSITIVE`).
+    pub always_sensitive: bool,
+    /// Can be taken out, wrapped (`CKA_EXTRACTABLE`).
     pub extractable: bool,
+    /// Never could be (`CKA_NEVER_EXTRACTABLE`).
+    pub never_extractable: bool,
 }
 
 impl KeyOrigin {
-    /// Whether it was made in its token and cannot leave it.
+    /// Whether it was made in its token and neither could nor can leave it, if the token is to be believed.
     #[must_use]
     pub fn is_confined(&self) -> bool {
-        self.local && self.sensitive && !self.extractable
+        let cannot = self.sensitive && !self.extractable;
+        self.local && cannot && self.always_sensitive && self.never_extractable
     }
 }
 

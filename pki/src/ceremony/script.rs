@@ -4,7 +4,7 @@ use crate::ceremony::file_name::FileName;
 use crate::ceremony::key_place::KeyPlace;
 use crate::ceremony::plan::{Ceremony, Plan};
 use crate::ceremony::record::WITNESSED_DIGITS;
-use crate::ceremony::words::{digest_words, name_words};
+use crate::ceremony::words::digest_words;
 use crate::crypto;
 
 /// As wide as paper and terminals are.
@@ -29,7 +29,7 @@ fn title(plan: &Plan, file: &FileName, page: &mut Page) {
     page.rule('=');
     page.text("", &format!("KEY CEREMONY: {}", title_of(plan)));
     let root = match plan.ceremony() {
-        Ceremony::CreateRoot(plan) => name_words(&plan.subject.to_der()),
+        Ceremony::CreateRoot(plan) => plan.root_name(),
         _ => format!("that of {}", plan.root_certificate()),
     };
     page.text("root     ", &root);
