@@ -157,6 +157,8 @@ impl Folder {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ca-root"))
             .args(arguments)
             .current_dir(self.0.path())
+            // A SoftHSM of its own, for those tests that have tokens.
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -57,7 +57,7 @@ fn title_of(plan: &Plan) -> &'static str {
 
 fn before(plan: &Plan, page: &mut Page) {
     page.heading("THE ROOM AND THE MACHINE");
-    page.tick("no network: cables out, radios off; no disk but its own and the one for files");
+    page.tick("no network: cables out, radios off; no disk but its own and the courier's");
     page.tick("no telephone, no camera, no window from which screen or keyboard is seen");
     page.tick("swap is off (swapon prints nothing) and the clock is right (date -u)");
     page.tick("ca-root --version says ______________, its SHA-256 is the release's");
