@@ -296,7 +296,8 @@ fn once<T>(attribute: &'static str, slot: &mut Option<T>, value: T) -> Result<()
     }
 }
 
-/// Decodes `%41` to `A`. What RFC 7512 §2.3 wants encoded and is not is refused, `+` included, which is a plus.
+/// Decodes `%41` to `A`. What RFC 7512 §2.3 wants encoded and is not is refused; so are `&`, `?` and `|`, which it lets
+/// stand in places, and behind which a misplaced `pin-value=` would hide in another attribute's value.
 fn decode(attribute: &'static str, value: &str) -> Result<Vec<u8>, KeyUriError> {
     let refused = KeyUriError::Encoding { attribute };
     let mut out = Vec::with_capacity(value.len());
@@ -310,7 +311,7 @@ fn decode(attribute: &'static str, value: &str) -> Result<Vec<u8>, KeyUriError> 
                 };
                 high << 4 | low
             }
-            _ if is_plain(byte) || matches!(byte, b'&' | b'?' | b'|') => byte,
+            _ if is_plain(byte) => byte,
             _ => return Err(refused),
         });
     }
@@ -531,6 +532,16 @@ mod tests {
             ("pkcs11:token=a%zz", E::Encoding { attribute: "token" }),
             ("pkcs11:token=ä", E::Encoding { attribute: "token" }),
             ("pkcs11:token=a#b", E::Encoding { attribute: "token" }),
+            (
+                "pkcs11:token=t&pin-value=1",
+                E::Encoding { attribute: "token" },
+            ),
+            (
+                "pkcs11:token=t?module-path=/m?pin-value=1",
+                E::Encoding {
+                    attribute: "module-path",
+                },
+            ),
             ("pkcs11:token=%ff", E::NotText { attribute: "token" }),
             ("pkcs11:token=a%00", E::NotText { attribute: "token" }),
             ("pkcs11:token=a%0A", E::NotText { attribute: "token" }),
