@@ -4,14 +4,17 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use hsm::shares::Share;
 use pki::ceremony::{
     Confirmation, FileName, Files, Plan, SignedTranscript, Transcript, describe_certificate,
-    describe_crl, describe_request, digest_words, verify as verify_ceremony,
+    describe_crl, describe_request, digest_words, script as ceremony_script,
+    verify as verify_ceremony,
 };
 use pki::certificate::Certificate;
 use pki::crl::Crl;
 use pki::csr::VerifiedCsr;
 use pki::{crypto, pem};
+use zeroize::Zeroizing;
 
 use crate::folder::{self, Folder};
 
@@ -77,17 +80,79 @@ fn describe(transcript: &Transcript, out: &mut dyn Write) -> anyhow::Result<()> 
         let subject = output.subject.as_deref().unwrap_or_default();
         writeln!(out, "  {} {subject}", output.file)?;
     }
+    describe_people(transcript, out)
+}
+
+fn describe_people(transcript: &Transcript, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let Some(origin) = &transcript.token {
+        let confined = match origin.is_confined() {
+            true => "made in its token, which it cannot leave",
+            false => "NOT confined to its token",
+        };
+        writeln!(out, "  key {}: {confined}", origin.uri)?;
+    }
+    for witness in &transcript.witnesses {
+        let name = &witness.name;
+        match (&witness.plan_sha256, &witness.key_sha256) {
+            (Some(plan), Some(key)) => {
+                writeln!(out, "  witness {name} saw plan {plan}… and key {key}…")?;
+            }
+            _ => writeln!(out, "  witness {name} was not asked")?,
+        }
+    }
+    if let Some(opened) = &transcript.opened {
+        let (set, threshold) = (&opened.set, opened.threshold);
+        writeln!(
+            out,
+            "  opened by shares of set {set}, of which {threshold} are enough"
+        )?;
+        for share in &opened.shares {
+            writeln!(out, "    {} {}", share.number, share.holder)?;
+        }
+    }
+    if let Some(split) = &transcript.split {
+        let (set, threshold) = (&split.set, split.threshold);
+        writeln!(
+            out,
+            "  split into shares of set {set}, of which {threshold} are enough"
+        )?;
+        for share in &split.shares {
+            writeln!(out, "    {} {}", share.number, share.holder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints a plan as a script.
+pub(crate) fn script(path: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    let shown = path.display();
+    let text = String::from_utf8(folder::read_existing(path)?)
+        .with_context(|| format!("{shown}: is not UTF-8"))?;
+    let plan = Plan::parse(&text).with_context(|| format!("{shown} cannot be followed"))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = FileName::parse(&name).with_context(|| format!("{shown}"))?;
+    write!(out, "{}", ceremony_script(&plan, &name))?;
     Ok(())
 }
 
 /// Prints a file in words.
 pub(crate) fn show(file: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
-    let bytes = folder::read_existing(file)?;
+    let bytes = Zeroizing::new(folder::read_existing(file)?);
     let mut lines = Vec::new();
     if let Ok(signed) = SignedTranscript::parse(&bytes) {
         describe(signed.transcript(), out)?;
         writeln!(out, "nothing was checked: see ca-root verify")?;
         return Ok(());
+    } else if bytes.starts_with(b"-----BEGIN SIGNET SHARE") {
+        let share = Share::parse(&bytes).with_context(|| format!("{}", file.display()))?;
+        lines.push(format!("share {} of {}", share.number(), share.count()));
+        lines.push(format!("  of          {}", share.root()));
+        lines.push(format!("  kept by     {}", share.holder()));
+        let (set, threshold) = (share.set(), share.threshold());
+        lines.push(format!(
+            "  set         {set}, of which {threshold} are enough"
+        ));
+        lines.push("every line's check fits".to_owned());
     } else if let Ok(der) = pem::read_request(&bytes) {
         lines.push("certificate request".to_owned());
         lines.extend(describe_request(&VerifiedCsr::parse(&der)?));
@@ -103,7 +168,7 @@ pub(crate) fn show(file: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
         }
     } else {
         bail!(
-            "{}: no PEM of a request, certificate or CRL, and no transcript",
+            "{}: no PEM of a request, certificate or CRL, no transcript and no share",
             file.display()
         );
     }

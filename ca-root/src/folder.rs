@@ -88,11 +88,14 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
             return Err(error).with_context(|| format!("{}: cannot be opened", path.display()));
         }
     };
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         bail!("{}: is not a regular file", path.display());
     }
     let limit = u64::try_from(MAX_INPUT_BYTES)?;
-    let mut bytes = Vec::new();
+    // Room for all of it, and to see the end: a share's buffer that grew would leave a copy behind.
+    let length = usize::try_from(metadata.len().min(limit))?;
+    let mut bytes = Vec::with_capacity(length + 32);
     file.take(limit + 1)
         .read_to_end(&mut bytes)
         .with_context(|| format!("{}: cannot be read", path.display()))?;
@@ -129,4 +132,15 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<
         .and_then(|()| file.sync_all())
         .and_then(|()| File::open(parent(path))?.sync_all())
         .with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// Puts `bytes` in the place of a file that is there: one or the other is there whole, whenever it is cut off.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    write_new(&new, bytes, mode)?;
+    std::fs::rename(&new, path)
+        .and_then(|()| File::open(parent(path))?.sync_all())
+        .with_context(|| format!("{}: cannot be replaced", path.display()))
 }

@@ -1,14 +1,20 @@
 //! `ca-root`, the offline root: plans, shows, signs, writes a transcript. It links no network code.
 //!
-//! The way of a ceremony: [`run::run`] reads the plan and its files once, shows in words what will be signed, asks,
-//! opens the key, signs, writes each file once, and ends with the transcript that [`check::verify`] checks later.
+//! The way of a ceremony: [`run::run`] reads the plan and its files once; [`confirm`] shows in words what will be signed
+//! and asks the witnesses and whoever leads; [`hold`] opens the key, in a file or a token, with what [`secret`] and
+//! [`gather`] were given, and signs; each file is written once, last the transcript that [`check::verify`] checks later.
 
 mod check;
+mod confirm;
 mod folder;
-mod passphrase;
+mod gather;
+mod hold;
+mod key;
 mod run;
+mod secret;
 mod signed;
 mod template;
+mod terminal;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,7 +23,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use pki::time::Timestamp;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 /// The offline root of Signet: every use of the root's key is a ceremony with one plan file.
 ///
@@ -38,6 +47,14 @@ enum Command {
     },
     /// Hold a ceremony: show what the plan says, ask, sign, write.
     Run(run::Arguments),
+    /// Print a plan as a script: one page for the people in the room to read, tick off and sign.
+    Script {
+        /// The plan.
+        plan: PathBuf,
+    },
+    /// Export, import or re-encrypt a key file.
+    #[command(subcommand)]
+    Key(key::Command),
     /// Check a ceremony afterwards, without the key.
     Verify {
         /// The transcript.
@@ -46,9 +63,9 @@ enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Print a request, certificate, CRL or transcript in words.
+    /// Print a request, certificate, CRL, transcript or share in words; of a share nothing that is secret.
     Show {
-        /// The file, PEM.
+        /// The file.
         file: PathBuf,
     },
 }
@@ -74,7 +91,15 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match command {
         Command::Plan { ceremony } => write!(out, "{}", ceremony.text())?,
-        Command::Run(arguments) => run::run(&arguments, now, &mut out)?,
+        Command::Run(arguments) => {
+            lock_memory();
+            run::run(&arguments, now, &mut out)?;
+        }
+        Command::Script { plan } => check::script(&plan, &mut out)?,
+        Command::Key(command) => {
+            lock_memory();
+            key::run(&command, &mut out)?;
+        }
         Command::Verify { transcript, dir } => {
             check::verify(&transcript, dir.as_deref(), &mut out)?;
         }
@@ -105,6 +130,24 @@ fn no_core_dumps() -> anyhow::Result<()> {
     setrlimit(Resource::Core, none).context("core dumps cannot be switched off")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .context("this process cannot be made unreadable to others")
+}
+
+/// Keeps keys and passphrases out of the swap, where the system lets us: with a limit, locking would succeed here and
+/// make an allocation fail in the midst of a ceremony.
+fn lock_memory() {
+    let limit = getrlimit(Resource::Memlock);
+    let unlimited = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let locked = limit.maximum.is_none()
+        && setrlimit(Resource::Memlock, unlimited).is_ok()
+        && mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).is_ok();
+    if !locked {
+        eprintln!(
+            "ca-root: warning: memory cannot be locked here (ulimit -l unlimited lets it): turn swap off"
+        );
+    }
 }
 
 /// What a plan or a file put into an error must not steer the terminal.

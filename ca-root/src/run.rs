@@ -1,22 +1,23 @@
-//! Holding a ceremony.
+//! Holding a ceremony, from its plan to its transcript.
 
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use hsm::{Signer, SoftwareSigner, key_file};
+use hsm::Signer;
+use hsm::shares::Share;
 use pki::ceremony::{
-    Ceremony, Confirmation, CreateRoot, Entropy, Files, Input, Known, Materials, Output, Plan,
-    PlanRecord, SignedTranscript, Task, Transcript, Work, digest_words, name_words, prepare,
-    prepare_first_crl, prepare_root,
+    Ceremony, Confirmation, FileName, Files, Input, KeyOrigin, Known, Opened, Output, Plan,
+    PlanRecord, SignedTranscript, Split, Transcript, Witness, name_words,
 };
 use pki::certificate::Certificate;
 use pki::crypto::hex;
 use pki::time::Timestamp;
 
 use crate::folder::{self, FOR_ALL, FOR_OWNER, Folder};
-use crate::passphrase;
-use crate::signed::{Finished, finish, random_octets, sign};
+use crate::gather;
+use crate::secret::Opening;
+use crate::signed::{Finished, sign};
 
 const TOOL: &str = concat!("ca-root ", env!("CARGO_PKG_VERSION"));
 const TRANSCRIPT_VERSION: u32 = 1;
@@ -31,10 +32,12 @@ pub(crate) struct Arguments {
     transcript: PathBuf,
     /// Do not ask; for scripts. The transcript says so.
     #[arg(long)]
-    yes: bool,
-    /// Read the key's passphrase from this file; by default it is asked for on the terminal.
-    #[arg(long)]
-    passphrase_file: Option<PathBuf>,
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) opening: Opening,
+    /// Read the token's PIN from this file; by default it is asked for on the terminal.
+    #[arg(long, conflicts_with_all = ["passphrase_file", "share", "ask_shares"])]
+    pub(crate) pin_file: Option<PathBuf>,
     /// The folder of the plan's files; the plan's own by default.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -44,23 +47,34 @@ pub(crate) struct Arguments {
 }
 
 /// A ceremony with everything that it reads in memory: what changes outside from here on changes nothing.
-struct Session<'a> {
-    arguments: &'a Arguments,
-    plan: Plan,
-    folder: Folder,
-    files: Files,
-    known: Vec<Known>,
+pub(crate) struct Session<'a> {
+    pub(crate) arguments: &'a Arguments,
+    pub(crate) plan: Plan,
+    pub(crate) folder: Folder,
+    pub(crate) files: Files,
+    pub(crate) known: Vec<Known>,
     known_inputs: Vec<Input>,
-    started: Timestamp,
+    pub(crate) started: Timestamp,
 }
 
-/// The text of the key file of a key that was made, encrypted already.
-type NewKey = Option<String>;
+/// A ceremony that was confirmed and signed; nothing is written yet.
+pub(crate) struct Held {
+    pub(crate) signer: Box<dyn Signer>,
+    pub(crate) witnesses: Vec<Witness>,
+    /// The text of the key file that is to be written, encrypted already.
+    pub(crate) new_key: Option<String>,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) split: Option<Split>,
+    pub(crate) opened: Option<Opened>,
+    pub(crate) token: Option<KeyOrigin>,
+    pub(crate) finished: Vec<Finished>,
+}
 
 /// Holds a ceremony.
 ///
-/// Nothing is written and no key is opened before everything was checked, shown and confirmed. A crash while the
-/// files are written leaves `TRANSCRIPT.unfinished`, which names them, and the next run stops at it.
+/// Nothing is written and no key is opened before everything was checked, shown and confirmed; a token alone is opened
+/// before when a key is made in it. A crash while the files are written leaves `TRANSCRIPT.unfinished`, which names
+/// them, and the next run stops at it.
 pub(crate) fn run(
     arguments: &Arguments,
     clock: fn() -> Timestamp,
@@ -68,24 +82,18 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let session = Session::open(arguments, clock())?;
     session.refuse_to_overwrite()?;
-    let (signer, new_key, finished) = match session.plan.ceremony() {
+    let held = match session.plan.ceremony() {
         Ceremony::CreateRoot(plan) => session.create_root(plan, out)?,
+        Ceremony::SplitKey(_) => session.split_key(out)?,
         _ => session.use_root(out)?,
     };
-    let transcript = session.transcript(&*signer, &finished, new_key.is_some(), clock())?;
-    session.write(&new_key, &finished, &transcript)?;
-    for finished in &finished {
-        writeln!(out, "wrote {}", finished.name)?;
+    let transcript = session.transcript(&held, clock())?;
+    if session.plan.share_files().is_empty() && !held.shares.is_empty() {
+        // Before the key is there: a key whose shares nobody has would be lost.
+        gather::show(&held.shares).context("nothing was written")?;
     }
-    if new_key.is_some() {
-        writeln!(out, "wrote {}, the key, encrypted", session.plan.key().0)?;
-    }
-    writeln!(
-        out,
-        "wrote {}, the transcript",
-        arguments.transcript.display()
-    )?;
-    Ok(())
+    session.write(&held, &transcript)?;
+    session.tell(&held, out)
 }
 
 impl<'a> Session<'a> {
@@ -128,7 +136,7 @@ impl<'a> Session<'a> {
     }
 
     /// The certificate of the root that the plan uses.
-    fn root(&self) -> anyhow::Result<Certificate> {
+    pub(crate) fn root(&self) -> anyhow::Result<Certificate> {
         let name = self.plan.root_certificate();
         let bytes = self.files.get(name);
         let bytes = bytes.with_context(|| format!("{name}: there is no root certificate yet"))?;
@@ -149,9 +157,9 @@ impl<'a> Session<'a> {
                 unfinished.display()
             );
         }
-        let (key, made) = self.plan.key();
         let mut outputs = self.plan.outputs();
-        outputs.extend(made.then_some(key));
+        outputs.extend(self.plan.made_key());
+        outputs.extend(self.plan.share_files());
         let mut taken: Vec<String> = outputs
             .iter()
             .filter(|name| self.folder.has(name))
@@ -172,115 +180,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn create_root(
-        &self,
-        plan: &CreateRoot,
-        out: &mut dyn Write,
-    ) -> anyhow::Result<(Box<dyn Signer>, NewKey, Vec<Finished>)> {
-        let (signer, pkcs8) = SoftwareSigner::generate(plan.algorithm())?;
-        let task = prepare_root(plan, signer.public_key(), random_octets()?, self.started)?;
-        self.confirm(std::slice::from_ref(&task), out)?;
-        let passphrase = passphrase::read(self.arguments.passphrase_file.as_deref(), true)?;
-        let key_file = key_file::encrypt(&pkcs8, &passphrase).context("nothing was signed")?;
-        // A file that does not open would be found out at the next ceremony: too late.
-        key_file::decrypt(key_file.as_bytes(), &passphrase).context("nothing was signed")?;
-        let certificate = task.output;
-        let Work::Certificate(prepared) = task.work else {
-            bail!("a root begins with its certificate");
-        };
-        let root = sign(&signer, prepared)?;
-        let crl = prepare_first_crl(plan, &root, self.started)?;
-        let finished = vec![
-            Finished::certificate(certificate, &root),
-            finish(&signer, crl)?,
-        ];
-        Ok((Box::new(signer), Some(key_file), finished))
-    }
-
-    fn use_root(
-        &self,
-        out: &mut dyn Write,
-    ) -> anyhow::Result<(Box<dyn Signer>, NewKey, Vec<Finished>)> {
-        let mut entropy = Entropy::new();
-        for output in self.plan.outputs() {
-            entropy.insert(output.clone(), random_octets()?);
-        }
-        let materials = Materials {
-            files: &self.files,
-            known: &self.known,
-            entropy: &entropy,
-            now: self.started,
-        };
-        let tasks = prepare(&self.plan, &materials).context("refused; nothing was signed")?;
-        let (key, _) = self.plan.key();
-        let key_bytes = self.folder.read(key)?;
-        let key_bytes = key_bytes.with_context(|| format!("{key}: is not there"))?;
-        self.confirm(&tasks, out)?;
-
-        let passphrase = passphrase::read(self.arguments.passphrase_file.as_deref(), false)?;
-        let signer = key_file::decrypt(&key_bytes, &passphrase)
-            .with_context(|| format!("{key}; nothing was signed"))?;
-        if *signer.public_key() != self.root()?.public_key()? {
-            let certificate = self.plan.root_certificate();
-            bail!("{key} is not the key of {certificate}; nothing was signed");
-        }
-        let finished = tasks
-            .into_iter()
-            .map(|task| finish(&signer, task))
-            .collect::<anyhow::Result<_>>()?;
-        Ok((Box::new(signer), None, finished))
-    }
-
-    /// Shows everything, then asks.
-    fn confirm(&self, tasks: &[Task], out: &mut dyn Write) -> anyhow::Result<()> {
-        writeln!(out, "ceremony {}, at {}", self.plan.kind(), self.started)?;
-        writeln!(out, "plan SHA-256 {}", hex(&self.plan.digest()))?;
-        if let Ok(root) = self.root() {
-            let key = digest_words(&root.public_key()?.digest());
-            writeln!(
-                out,
-                "with root {}\n  its key's SHA-256 {key}",
-                name_words(root.subject())
-            )?;
-        }
-        for (i, task) in tasks.iter().enumerate() {
-            writeln!(out)?;
-            for (j, line) in task.words.iter().enumerate() {
-                if j == 0 {
-                    writeln!(out, "{}. {line}", i + 1)?;
-                } else {
-                    writeln!(out, "{line}")?;
-                }
-            }
-        }
-        writeln!(out)?;
-        if self.arguments.yes {
-            writeln!(out, "not asked: --yes")?;
-            return Ok(());
-        }
-        write!(out, "sign? type yes: ")?;
-        out.flush()?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
-        if answer.trim() != "yes" {
-            bail!("not confirmed; nothing was signed");
-        }
-        Ok(())
-    }
-
-    fn transcript(
-        &self,
-        signer: &dyn Signer,
-        finished: &[Finished],
-        key_is_new: bool,
-        now: Timestamp,
-    ) -> anyhow::Result<String> {
-        let mut outputs: Vec<Output> = finished.iter().map(|f| f.record.clone()).collect();
-        if key_is_new {
-            outputs.push(Output::key(self.plan.key().0, signer.public_key()));
-        }
-        let root_subject = match finished.first() {
-            Some(root) if key_is_new => root.record.subject.clone().unwrap_or_default(),
+    fn transcript(&self, held: &Held, now: Timestamp) -> anyhow::Result<String> {
+        let key = held.signer.public_key();
+        let mut outputs: Vec<Output> = held.finished.iter().map(|f| f.record.clone()).collect();
+        outputs.extend(self.plan.made_key().map(|file| Output::key(file, key)));
+        let root_subject = match (self.plan.root_files(), held.finished.first()) {
+            (None, Some(made)) => made.record.subject.clone().unwrap_or_default(),
             _ => name_words(self.root()?.subject()),
         };
         let plan_name = self.arguments.plan.file_name().unwrap_or_default();
@@ -295,8 +200,12 @@ impl<'a> Session<'a> {
                 false => Confirmation::Asked,
             },
             root_subject,
-            root_key_sha256: hex(&signer.public_key().digest()),
+            root_key_sha256: hex(&key.digest()),
             plan: PlanRecord::of(&plan_name.to_string_lossy(), &self.plan),
+            token: held.token.clone(),
+            opened: held.opened.clone(),
+            split: held.split.clone(),
+            witnesses: held.witnesses.clone(),
             known: self.known_inputs.clone(),
             inputs: self
                 .files
@@ -305,8 +214,8 @@ impl<'a> Session<'a> {
                 .collect(),
             outputs,
         };
-        let prepared = transcript.prepare(signer.public_key())?;
-        Ok(sign(signer, prepared)?.to_file())
+        let prepared = transcript.prepare(key)?;
+        Ok(sign(&*held.signer, prepared)?.to_file())
     }
 
     fn unfinished(&self) -> PathBuf {
@@ -315,17 +224,14 @@ impl<'a> Session<'a> {
         path.into()
     }
 
-    /// Writes everything: first the note that it was begun, last the transcript.
-    fn write(
-        &self,
-        new_key: &NewKey,
-        finished: &[Finished],
-        transcript: &str,
-    ) -> anyhow::Result<()> {
+    /// Writes everything: first the note that it was begun, then what opens the key, then the key, last the transcript.
+    fn write(&self, held: &Held, transcript: &str) -> anyhow::Result<()> {
         let unfinished = self.unfinished();
-        let key = self.plan.key().0;
-        let mut names: Vec<&str> = finished.iter().map(|f| f.name.as_str()).collect();
-        names.extend(new_key.as_ref().map(|_| key.as_str()));
+        let key = self.plan.made_key().zip(held.new_key.as_deref());
+        let mut names: Vec<&FileName> = held.finished.iter().map(|f| &f.name).collect();
+        names.extend(key.map(|(name, _)| name));
+        names.extend(self.plan.share_files());
+        let names: Vec<&str> = names.into_iter().map(FileName::as_str).collect();
         let note = format!(
             "ca-root began to write these files, for the plan with SHA-256 {}:\n{}\n",
             hex(&self.plan.digest()),
@@ -334,10 +240,14 @@ impl<'a> Session<'a> {
         folder::write_new(&unfinished, note.as_bytes(), FOR_ALL)?;
         // A crash from here to the end leaves the note, and with it some of the files.
         let written = || -> anyhow::Result<()> {
-            if let Some(key_file) = new_key {
-                folder::write_new(&self.folder.path(key), key_file.as_bytes(), FOR_OWNER)?;
+            for (name, share) in self.plan.share_files().iter().zip(&held.shares) {
+                let text = share.to_text();
+                folder::write_new(&self.folder.path(name), text.as_bytes(), FOR_OWNER)?;
             }
-            for Finished { name, pem, .. } in finished {
+            if let Some((name, text)) = key {
+                folder::write_new(&self.folder.path(name), text.as_bytes(), FOR_OWNER)?;
+            }
+            for Finished { name, pem, .. } in &held.finished {
                 folder::write_new(&self.folder.path(name), pem.as_bytes(), FOR_ALL)?;
             }
             folder::write_new(&self.arguments.transcript, transcript.as_bytes(), FOR_ALL)
@@ -352,5 +262,29 @@ impl<'a> Session<'a> {
                 unfinished.display()
             )
         })
+    }
+
+    fn tell(&self, held: &Held, out: &mut dyn Write) -> anyhow::Result<()> {
+        for finished in &held.finished {
+            writeln!(out, "wrote {}", finished.name)?;
+        }
+        if let Some(key) = self.plan.made_key() {
+            writeln!(out, "wrote {key}, the key, encrypted")?;
+        }
+        for (name, share) in self.plan.share_files().iter().zip(&held.shares) {
+            let holder = share.holder();
+            writeln!(
+                out,
+                "wrote {name}, for {holder} alone; destroy it when it is on paper"
+            )?;
+        }
+        if let Some(opened) = &held.opened {
+            for share in &opened.shares {
+                writeln!(out, "share {} of {} was used", share.number, share.holder)?;
+            }
+        }
+        let transcript = self.arguments.transcript.display();
+        writeln!(out, "wrote {transcript}, the transcript")?;
+        Ok(())
     }
 }

@@ -204,8 +204,9 @@ fn create(folder: &Path, now: Timestamp) -> Result<()> {
         subject: name_words(certificate.subject()),
         started: now,
     };
-    let key = Output::key(plan.key().0, signer.public_key());
-    record.write(&signer, &Files::new(), &signed, Some(key))
+    let key = plan.made_key();
+    let key = key.map(|file| Output::key(file, signer.public_key()));
+    record.write(&signer, &Files::new(), &signed, key)
 }
 
 /// A certificate or CRL that was signed.
@@ -277,6 +278,10 @@ impl Record<'_> {
             root_subject: self.subject,
             root_key_sha256: pki::crypto::hex(&signer.public_key().digest()),
             plan: self.plan,
+            token: None,
+            opened: None,
+            split: None,
+            witnesses: Vec::new(),
             known: Vec::new(),
             inputs: inputs
                 .map(|(name, bytes)| Input::of(name.as_str(), bytes))

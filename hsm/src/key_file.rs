@@ -15,6 +15,7 @@ use pkcs8::{EncryptedPrivateKeyInfoOwned, EncryptedPrivateKeyInfoRef};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+use crate::signer::Signer;
 use crate::software::{KeyLoadError, SoftwareSigner};
 
 /// The largest key file that is read.
@@ -108,6 +109,34 @@ pub fn encrypt(pkcs8: &[u8], passphrase: &[u8]) -> Result<String, KeyFileError> 
 /// When it is too large, not an encrypted key, encrypted in another way than with scrypt and AES-256-CBC or at a
 /// higher cost than we pay. A wrong passphrase and a changed file give one and the same error.
 pub fn decrypt(text: &[u8], passphrase: &[u8]) -> Result<SoftwareSigner, KeyFileError> {
+    open_text(text, passphrase).map(|(signer, _)| signer)
+}
+
+/// Encrypts the key of a key file under another passphrase, at our cost, whatever the cost before; the signer is the
+/// key as the new text gives it.
+///
+/// # Errors
+/// As [`decrypt`] and [`encrypt`].
+pub fn reencrypt(
+    text: &[u8],
+    passphrase: &[u8],
+    new_passphrase: &[u8],
+) -> Result<(SoftwareSigner, String), KeyFileError> {
+    let (before, pkcs8) = open_text(text, passphrase)?;
+    let new = encrypt(&pkcs8, new_passphrase)?;
+    // A file that does not open would be found out at the next ceremony: too late.
+    let after = decrypt(new.as_bytes(), new_passphrase)?;
+    if after.public_key() != before.public_key() {
+        return Err(KeyFileError::NotEncrypted);
+    }
+    Ok((after, new))
+}
+
+/// The key, and its PKCS#8.
+fn open_text(
+    text: &[u8],
+    passphrase: &[u8],
+) -> Result<(SoftwareSigner, Zeroizing<Vec<u8>>), KeyFileError> {
     if text.len() > MAX_FILE_BYTES {
         return Err(KeyFileError::TooLarge);
     }
@@ -119,11 +148,14 @@ pub fn decrypt(text: &[u8], passphrase: &[u8]) -> Result<SoftwareSigner, KeyFile
     let info = EncryptedPrivateKeyInfoRef::from_der(&der).map_err(|_| KeyFileError::NotAKeyFile)?;
     let parameters = affordable(&info.encryption_algorithm)?;
     let mut buffer = Zeroizing::new(info.encrypted_data.as_bytes().to_vec());
-    let pkcs8 = parameters
+    let length = parameters
         .decrypt_in_place(passphrase, &mut buffer)
-        .map_err(|_| KeyFileError::DoesNotOpen)?;
+        .map_err(|_| KeyFileError::DoesNotOpen)?
+        .len();
+    buffer.truncate(length);
     // Under a wrong passphrase the padding is right once in 256 times: rubbish that loads as no key is the same error.
-    SoftwareSigner::from_pkcs8(pkcs8).map_err(|_| KeyFileError::DoesNotOpen)
+    let signer = SoftwareSigner::from_pkcs8(&buffer).map_err(|_| KeyFileError::DoesNotOpen)?;
+    Ok((signer, buffer))
 }
 
 fn affordable(scheme: &EncryptionScheme) -> Result<&pbes2::Parameters, KeyFileError> {
@@ -191,7 +223,6 @@ pub enum KeyFileError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Signer;
     use pki::key::KeyAlgorithm;
     use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
@@ -250,6 +281,59 @@ mod tests {
         };
         assert!(output.status.success(), "{output:?}");
         assert_eq!(output.stdout, signer.public_key().spki());
+    }
+
+    #[test]
+    fn a_key_file_of_openssls_is_taken_over_at_our_cost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let openssl = |arguments: &[&str]| {
+            Command::new("openssl")
+                .args(arguments)
+                .current_dir(directory.path())
+                .output()
+        };
+        for curve in ["P-256", "P-384"] {
+            let curve = format!("ec_paramgen_curve:{curve}");
+            let genpkey = ["genpkey", "-algorithm", "EC", "-pkeyopt", &curve];
+            let Ok(output) = openssl(&[&genpkey[..], &["-out", "plain.pem"]].concat()) else {
+                return;
+            };
+            assert!(output.status.success(), "{output:?}");
+            let topk8 = ["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-scrypt"];
+            let files = ["-in", "plain.pem", "-out", "theirs.pem"];
+            let under = ["-passout", "pass:a passphrase of theirs"];
+            let output = openssl(&[&topk8[..], &files, &under].concat()).unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let public = ["pkey", "-in", "plain.pem", "-pubout", "-outform", "DER"];
+            let public = openssl(&public).unwrap().stdout;
+
+            let theirs = std::fs::read(path("theirs.pem")).unwrap();
+            let (signer, ours) = reencrypt(&theirs, b"a passphrase of theirs", PASSPHRASE).unwrap();
+            assert_eq!(signer.public_key().spki(), public);
+            std::fs::write(path("ours.pem"), &ours).unwrap();
+            let under = ["-passin", "pass:correct horse battery"];
+            let back = ["pkey", "-in", "ours.pem", "-pubout", "-outform", "DER"];
+            assert_eq!(
+                openssl(&[&back[..], &under].concat()).unwrap().stdout,
+                public
+            );
+            let cost = |text: &[u8]| {
+                let (_, der) = pem_rfc7468::decode_vec(text).unwrap();
+                let info = EncryptedPrivateKeyInfoRef::from_der(&der).unwrap();
+                let scheme = info.encryption_algorithm.pbes2().unwrap();
+                scheme.kdf.scrypt().unwrap().parallelization
+            };
+            assert_eq!((cost(&theirs), cost(ours.as_bytes())), (1, 12));
+            assert!(matches!(
+                reencrypt(&theirs, PASSPHRASE, PASSPHRASE),
+                Err(KeyFileError::DoesNotOpen)
+            ));
+            assert!(matches!(
+                reencrypt(&theirs, b"a passphrase of theirs", b"short"),
+                Err(KeyFileError::PassphraseLength)
+            ));
+        }
     }
 
     fn with_parameters(change: impl FnOnce(&mut pbes2::Parameters)) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod memory;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
 pub mod sealed;
+pub mod shares;
 mod signer;
 mod software;
 pub mod wrapping;

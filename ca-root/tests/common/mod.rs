@@ -2,10 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use hsm::{Signer, SoftwareSigner, key_file};
 use pki::certificate::{AuthorityRequest, Urls, prepare_root};
@@ -59,6 +59,23 @@ out = "root-2.crl.pem"
 [[revoke]]
 certificate = "edge.pem"
 reason = "superseded"
+"#;
+
+/// A root whose key is opened by any three of five shares.
+pub(crate) const SHARED_ROOT: &str = r#"
+version = 1
+ceremony = "create-root"
+[root]
+name = "Test Root 1"
+organization = "Test"
+algorithm = "P-256"
+[outputs]
+certificate = "root.pem"
+key = "root.key"
+crl = "root.crl.pem"
+[shares]
+threshold = 3
+holders = ["Ada Lovelace", "Bert", "Cleo", "Dora", "Émile"]
 "#;
 
 /// A folder, removed with the test.
@@ -140,6 +157,8 @@ impl Folder {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ca-root"))
             .args(arguments)
             .current_dir(self.0.path())
+            // A SoftHSM of its own, for those tests that have tokens.
+            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -155,7 +174,9 @@ impl Folder {
         let (file, transcript) = (format!("{name}.toml"), format!("{name}.transcript"));
         self.write(&file, plan);
         let mut arguments = vec!["run", &file, "--transcript", &transcript, "--yes"];
-        if !more.contains(&"--passphrase-file") {
+        let secrets = ["--passphrase-file", "--pin-file", "--share", "--ask-shares"];
+        let has_shares = plan.contains("[shares]") && plan.contains("create-root");
+        if !has_shares && !secrets.iter().any(|flag| more.contains(flag)) {
             arguments.extend(["--passphrase-file", "pass"]);
         }
         arguments.extend(more);
@@ -164,9 +185,62 @@ impl Folder {
 
     /// Runs a plan that goes through; what was printed.
     pub(crate) fn done(&self, name: &str, plan: &str) -> String {
-        let output = self.run(name, plan, &[]);
+        self.done_with(name, plan, &[])
+    }
+
+    pub(crate) fn done_with(&self, name: &str, plan: &str, more: &[&str]) -> String {
+        let output = self.run(name, plan, more);
         assert!(output.status.success(), "{}", told(&output));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Checks a transcript that holds; what was printed.
+    #[track_caller]
+    pub(crate) fn verified(&self, transcript: &str) -> String {
+        let output = self.ca_root(&["verify", transcript], "");
+        assert!(output.status.success(), "{}", told(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Checks a transcript that does not hold, because of `why`.
+    #[track_caller]
+    pub(crate) fn differs(&self, transcript: &str, why: &str) {
+        let output = self.ca_root(&["verify", transcript], "");
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert!(
+            told(&output).contains(why),
+            "{why:?} is not in:\n{}",
+            told(&output)
+        );
+        assert!(!told(&output).contains("ok: "));
+    }
+
+    /// What openssl says.
+    pub(crate) fn openssl(&self, arguments: &[&str]) -> Output {
+        Command::new("openssl")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .output()
+            .unwrap()
+    }
+
+    /// The program on a terminal of its own.
+    pub(crate) fn terminal(&self, arguments: &[&str]) -> Terminal {
+        let program = env!("CARGO_BIN_EXE_ca-root");
+        let command = format!("{program} {}", arguments.join(" "));
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Terminal {
+            input: child.stdin.take(),
+            output: child.stdout.take().unwrap(),
+            seen: String::new(),
+            child,
+        }
     }
 
     /// Runs a plan that is refused with `why`, without a trace.
@@ -189,6 +263,44 @@ impl Folder {
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
+    }
+}
+
+/// Somebody at a terminal, who reads before they type.
+pub(crate) struct Terminal {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: ChildStdout,
+    pub(crate) seen: String,
+}
+
+impl Terminal {
+    /// Waits for `prompt`, then types a line.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, prompt: &str, line: &str) {
+        let from = self.seen.len();
+        let mut octet = [0];
+        let mut octets = Vec::new();
+        while !octets.ends_with(prompt.as_bytes()) {
+            let more = self.output.read(&mut octet).unwrap();
+            let so_far = String::from_utf8_lossy(&octets);
+            assert_eq!(more, 1, "{prompt:?} did not come:\n{}{so_far}", self.seen);
+            octets.push(octet[0]);
+        }
+        self.seen.push_str(&String::from_utf8_lossy(&octets));
+        assert!(self.seen.len() > from);
+        let input = self.input.as_mut().unwrap();
+        input.write_all(format!("{line}\r").as_bytes()).unwrap();
+        input.flush().unwrap();
+    }
+
+    /// Waits for the end: everything that was on the terminal, and whether the program was content.
+    pub(crate) fn end(mut self) -> (String, bool) {
+        let mut rest = Vec::new();
+        self.output.read_to_end(&mut rest).unwrap();
+        self.seen.push_str(&String::from_utf8_lossy(&rest));
+        drop(self.input.take());
+        (self.seen, self.child.wait().unwrap().success())
     }
 }
 

@@ -160,6 +160,14 @@ impl Section {
         }
     }
 
+    /// A table that may be left out.
+    pub(super) fn optional_section(&mut self, faults: &mut Faults, key: &str) -> Option<Self> {
+        self.table
+            .contains_key(key)
+            .then(|| self.section(faults, key))
+            .flatten()
+    }
+
     /// The tables of an array; none when it is absent.
     pub(super) fn sections(&mut self, faults: &mut Faults, key: &str) -> Vec<Self> {
         let path = self.at(key);

@@ -107,6 +107,20 @@ fn revoke(
 }
 
 fn previous(file: &FileName, issuer: &Issuer, materials: &Materials<'_>) -> Result<Crl, Faults> {
+    let crl = crl_of(file, issuer, materials)?;
+    if crl.number().is_none() {
+        let what = "has no CRL number of up to 64 bits";
+        return Err(Faults::one(file.as_str(), what));
+    }
+    Ok(crl)
+}
+
+/// A CRL of this root.
+pub(super) fn crl_of(
+    file: &FileName,
+    issuer: &Issuer,
+    materials: &Materials<'_>,
+) -> Result<Crl, Faults> {
     let fault = |what: &str| Faults::one(file.as_str(), what);
     let ders = pem::read_crls(bytes(file, materials)?).map_err(|error| fault(&chain(&error)))?;
     let [der] = ders.as_slice() else {
@@ -115,9 +129,6 @@ fn previous(file: &FileName, issuer: &Issuer, materials: &Materials<'_>) -> Resu
     let crl = Crl::parse(der).map_err(|error| fault(&chain(&error)))?;
     if crl.issuer() != issuer.name() || crl.verify_by(issuer.key()).is_err() {
         return Err(fault("is not signed by this root"));
-    }
-    if crl.number().is_none() {
-        return Err(fault("has no CRL number of up to 64 bits"));
     }
     if crl.this_update() > materials.now {
         return Err(fault("is from the future: one of the clocks is wrong"));

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::ceremony::fault::Faults;
 use crate::ceremony::file_name::FileName;
+use crate::ceremony::key_place::KeyPlace;
+use crate::ceremony::people::{Person, Sharing};
 use crate::ceremony::read;
+use crate::ceremony::words::name_words;
 use crate::certificate::Urls;
 use crate::crl::Reason;
 use crate::crypto::{self, Digest};
@@ -20,6 +23,7 @@ pub const MAX_PLAN_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Plan {
     text: String,
+    witnesses: Vec<Person>,
     ceremony: Ceremony,
 }
 
@@ -32,6 +36,12 @@ pub enum Ceremony {
     SignIntermediate(SignIntermediate),
     /// A CRL is signed.
     IssueCrl(IssueCrl),
+    /// A new root is signed by the old one.
+    CrossSign(CrossSign),
+    /// Intermediates are signed again, for the keys and under the names that they have.
+    ReissueIntermediate(ReissueIntermediate),
+    /// What opens the root's key is split anew.
+    SplitKey(SplitKey),
 }
 
 /// Making a root: key, certificate and first CRL.
@@ -41,9 +51,10 @@ pub struct CreateRoot {
     pub(super) algorithm: KeyAlgorithm,
     pub(super) life: Ttl,
     pub(super) certificate: FileName,
-    pub(super) key: FileName,
+    pub(super) key: KeyPlace,
     pub(super) crl: FileName,
     pub(super) crl_life: Ttl,
+    pub(super) sharing: Option<Sharing>,
 }
 
 impl CreateRoot {
@@ -52,6 +63,12 @@ impl CreateRoot {
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }
+
+    /// The root's name, as shares carry it and [`name_words`] writes it.
+    #[must_use]
+    pub fn root_name(&self) -> String {
+        name_words(&self.subject.to_der())
+    }
 }
 
 /// The files of a root that exists.
@@ -59,8 +76,10 @@ impl CreateRoot {
 pub struct RootFiles {
     /// Its certificate.
     pub certificate: FileName,
-    /// Its key file.
-    pub key: FileName,
+    /// Its key.
+    pub key: KeyPlace,
+    /// Whose shares open it; empty when the plan does not say.
+    pub opened_by: Vec<Person>,
 }
 
 /// Signing intermediates.
@@ -109,6 +128,54 @@ pub(super) enum Which {
     Serial(Serial),
 }
 
+/// Signing a new root by the old one: who believes in the old one then believes in the new one as well.
+#[derive(Clone, Debug)]
+pub struct CrossSign {
+    pub(super) root: RootFiles,
+    pub(super) urls: Urls,
+    pub(super) certificate: FileName,
+    pub(super) key_sha256: Option<Digest>,
+    pub(super) life: Ttl,
+    pub(super) path_len: u8,
+    pub(super) out: FileName,
+}
+
+/// Signing intermediates again.
+#[derive(Clone, Debug)]
+pub struct ReissueIntermediate {
+    pub(super) root: RootFiles,
+    pub(super) urls: Urls,
+    /// What it revokes is not signed again.
+    pub(super) crl: Option<FileName>,
+    pub(super) intermediates: Vec<Reissue>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Reissue {
+    pub(super) certificate: FileName,
+    /// A proof that the key is still there.
+    pub(super) request: Option<FileName>,
+    pub(super) profile: Profile,
+    pub(super) key_sha256: Option<Digest>,
+    pub(super) life: Ttl,
+    pub(super) out: FileName,
+}
+
+/// Splitting what opens the root's key: the first time, or among other people.
+#[derive(Clone, Debug)]
+pub struct SplitKey {
+    pub(super) root: RootFiles,
+    /// The new key file; none for a token, whose PIN is split as it is.
+    pub(super) key: Option<FileName>,
+    pub(super) sharing: Sharing,
+}
+
+/// The root of a plan.
+enum Root<'a> {
+    Made(&'a CreateRoot),
+    Used(&'a RootFiles),
+}
+
 impl Plan {
     /// Reads a plan.
     ///
@@ -119,9 +186,10 @@ impl Plan {
             let what = format!("has {} bytes, {MAX_PLAN_BYTES} are allowed", text.len());
             return Err(Faults::one("plan", what));
         }
-        let ceremony = read::ceremony(text)?;
+        let (ceremony, witnesses) = read::ceremony(text)?;
         let plan = Self {
             text: text.to_owned(),
+            witnesses,
             ceremony,
         };
         let faults = plan.doubles();
@@ -132,11 +200,18 @@ impl Plan {
     fn doubles(&self) -> Faults {
         let mut faults = Faults::default();
         let mut taken: BTreeSet<&FileName> = self.inputs().into_iter().collect();
-        let key = self.key().0;
-        if !taken.insert(key) {
+        if let Some(key) = self.key().file()
+            && !taken.insert(key)
+        {
             faults.push(key.as_str(), "is the key file and something else");
         }
-        for output in self.outputs() {
+        let made_key = self.made_key().filter(|_| self.root_files().is_some());
+        for output in self
+            .outputs()
+            .into_iter()
+            .chain(made_key)
+            .chain(self.share_files())
+        {
             if !taken.insert(output) {
                 let what = "would be written over another file of the plan";
                 faults.push(output.as_str(), what);
@@ -170,37 +245,100 @@ impl Plan {
             Ceremony::CreateRoot(_) => "create-root",
             Ceremony::SignIntermediate(_) => "sign-intermediate",
             Ceremony::IssueCrl(_) => "issue-crl",
+            Ceremony::CrossSign(_) => "cross-sign",
+            Ceremony::ReissueIntermediate(_) => "reissue-intermediate",
+            Ceremony::SplitKey(_) => "split-key",
+        }
+    }
+
+    /// Who sees to it that what is signed is what was planned.
+    #[must_use]
+    pub fn witnesses(&self) -> &[Person] {
+        &self.witnesses
+    }
+
+    /// How what opens a key is split in this ceremony.
+    #[must_use]
+    pub fn sharing(&self) -> Option<&Sharing> {
+        match &self.ceremony {
+            Ceremony::CreateRoot(plan) => plan.sharing.as_ref(),
+            Ceremony::SplitKey(plan) => Some(&plan.sharing),
+            _ => None,
+        }
+    }
+
+    /// Whose shares open the key of a root that exists; empty when the plan does not say.
+    #[must_use]
+    pub fn opened_by(&self) -> &[Person] {
+        self.root_files().map_or(&[], |root| &root.opened_by)
+    }
+
+    /// The files of the root that the plan uses; none where it makes one.
+    #[must_use]
+    pub fn root_files(&self) -> Option<&RootFiles> {
+        match self.root() {
+            Root::Made(_) => None,
+            Root::Used(files) => Some(files),
+        }
+    }
+
+    fn root(&self) -> Root<'_> {
+        match &self.ceremony {
+            Ceremony::CreateRoot(plan) => Root::Made(plan),
+            Ceremony::SignIntermediate(plan) => Root::Used(&plan.root),
+            Ceremony::IssueCrl(plan) => Root::Used(&plan.root),
+            Ceremony::CrossSign(plan) => Root::Used(&plan.root),
+            Ceremony::ReissueIntermediate(plan) => Root::Used(&plan.root),
+            Ceremony::SplitKey(plan) => Root::Used(&plan.root),
         }
     }
 
     /// The files that it reads, the root's key aside.
     #[must_use]
     pub fn inputs(&self) -> Vec<&FileName> {
+        let mut files: Vec<&FileName> = Vec::new();
+        files.extend(self.root_files().map(|root| &root.certificate));
         match &self.ceremony {
-            Ceremony::CreateRoot(_) => Vec::new(),
-            Ceremony::SignIntermediate(plan) => [&plan.root.certificate]
-                .into_iter()
-                .chain(plan.intermediates.iter().map(|i| &i.request))
-                .chain(&plan.known)
-                .collect(),
-            Ceremony::IssueCrl(plan) => [&plan.root.certificate]
-                .into_iter()
-                .chain(&plan.previous)
-                .chain(plan.revoke.iter().filter_map(|revoke| match &revoke.which {
+            Ceremony::CreateRoot(_) | Ceremony::SplitKey(_) => {}
+            Ceremony::SignIntermediate(plan) => {
+                files.extend(plan.intermediates.iter().map(|i| &i.request));
+                files.extend(&plan.known);
+            }
+            Ceremony::IssueCrl(plan) => {
+                files.extend(&plan.previous);
+                files.extend(plan.revoke.iter().filter_map(|revoke| match &revoke.which {
                     Which::Certificate(file) => Some(file),
                     Which::Serial(_) => None,
-                }))
-                .collect(),
+                }));
+            }
+            Ceremony::CrossSign(plan) => files.push(&plan.certificate),
+            Ceremony::ReissueIntermediate(plan) => {
+                files.extend(&plan.crl);
+                for reissue in &plan.intermediates {
+                    files.push(&reissue.certificate);
+                    files.extend(&reissue.request);
+                }
+            }
+        }
+        files
+    }
+
+    /// Where the key is that signs.
+    #[must_use]
+    pub fn key(&self) -> &KeyPlace {
+        match self.root() {
+            Root::Made(plan) => &plan.key,
+            Root::Used(files) => &files.key,
         }
     }
 
-    /// The root's key file, and whether it is made.
+    /// The key file that is written, where one is.
     #[must_use]
-    pub fn key(&self) -> (&FileName, bool) {
+    pub fn made_key(&self) -> Option<&FileName> {
         match &self.ceremony {
-            Ceremony::CreateRoot(plan) => (&plan.key, true),
-            Ceremony::SignIntermediate(plan) => (&plan.root.key, false),
-            Ceremony::IssueCrl(plan) => (&plan.root.key, false),
+            Ceremony::CreateRoot(plan) => plan.key.file(),
+            Ceremony::SplitKey(plan) => plan.key.as_ref(),
+            _ => None,
         }
     }
 
@@ -211,16 +349,46 @@ impl Plan {
             Ceremony::CreateRoot(plan) => vec![&plan.certificate, &plan.crl],
             Ceremony::SignIntermediate(plan) => plan.intermediates.iter().map(|i| &i.out).collect(),
             Ceremony::IssueCrl(plan) => vec![&plan.out],
+            Ceremony::CrossSign(plan) => vec![&plan.out],
+            Ceremony::ReissueIntermediate(plan) => {
+                plan.intermediates.iter().map(|i| &i.out).collect()
+            }
+            Ceremony::SplitKey(_) => Vec::new(),
         }
+    }
+
+    /// The files of the shares that it writes.
+    #[must_use]
+    pub fn share_files(&self) -> &[FileName] {
+        self.sharing().and_then(Sharing::files).unwrap_or_default()
     }
 
     /// The root's certificate: read, or made.
     #[must_use]
     pub fn root_certificate(&self) -> &FileName {
-        match &self.ceremony {
-            Ceremony::CreateRoot(plan) => &plan.certificate,
-            Ceremony::SignIntermediate(plan) => &plan.root.certificate,
-            Ceremony::IssueCrl(plan) => &plan.root.certificate,
+        match self.root() {
+            Root::Made(plan) => &plan.certificate,
+            Root::Used(files) => &files.certificate,
         }
+    }
+
+    /// What it says about people and keys, in words.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        for (i, witness) in self.witnesses.iter().enumerate() {
+            let what = if i == 0 { "witnesses" } else { "" };
+            words.push(format!("  {what:<11} {witness}"));
+        }
+        if let Ceremony::SplitKey(plan) = &self.ceremony {
+            words.push(match &plan.key {
+                Some(file) => {
+                    format!("  new key     the same key under a fresh secret, into {file}")
+                }
+                None => "  splits      the PIN of the token that the key is in".to_owned(),
+            });
+        }
+        words.extend(self.sharing().map(Sharing::words).unwrap_or_default());
+        words
     }
 }

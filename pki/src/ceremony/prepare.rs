@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::artefact::Prepared;
+use crate::ceremony::again::{cross_sign, reissue_intermediate};
 use crate::ceremony::fault::{Faults, chain};
 use crate::ceremony::file_name::FileName;
+use crate::ceremony::key_place::KeyPlace;
 use crate::ceremony::list::{crl_task, issue_crl};
 use crate::ceremony::plan::{
     Ceremony, CreateRoot, Intermediate, Plan, RootFiles, SignIntermediate,
@@ -83,6 +85,10 @@ pub fn prepare(plan: &Plan, materials: &Materials<'_>) -> Result<Vec<Task>, Faul
         Ceremony::CreateRoot(_) => Err(Faults::one("ceremony", "there is no root yet")),
         Ceremony::SignIntermediate(plan) => sign_intermediate(plan, materials),
         Ceremony::IssueCrl(plan) => issue_crl(plan, materials).map(|task| vec![task]),
+        Ceremony::CrossSign(plan) => cross_sign(plan, materials).map(|task| vec![task]),
+        Ceremony::ReissueIntermediate(plan) => reissue_intermediate(plan, materials),
+        // Nothing is signed but the transcript; the root has to be one all the same.
+        Ceremony::SplitKey(plan) => root(&plan.root, materials).map(|_| Vec::new()),
     }
 }
 
@@ -120,7 +126,10 @@ pub fn prepare_root(
             "  then        its first CRL, number 1, revoking nothing, in force for {}, into {}",
             plan.crl_life, plan.crl
         ),
-        format!("  then        its key, encrypted, into {}", plan.key),
+        match &plan.key {
+            KeyPlace::File(file) => format!("  then        its key, encrypted, into {file}"),
+            KeyPlace::Token(token) => format!("  its key     is in {}", token.uri()),
+        },
     ]);
     Ok(task)
 }
@@ -140,7 +149,7 @@ pub fn prepare_first_crl(
     crl_task(&plan.crl, &issuer, (1, plan.crl_life), &[], now)
 }
 
-fn certificate_task(
+pub(super) fn certificate_task(
     output: &FileName,
     title: &str,
     prepared: Prepared<Certificate>,

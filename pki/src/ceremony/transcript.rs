@@ -4,12 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::artefact::{Artefact, Prepared, private};
 use crate::asn1::{self, Der, DerError};
-use crate::ceremony::file_name::FileName;
-use crate::ceremony::plan::Plan;
 use crate::ceremony::prepare::Known;
-use crate::ceremony::words::name_words;
-use crate::certificate::Certificate;
-use crate::crl::Crl;
+use crate::ceremony::record::{
+    Confirmation, Input, KeyOrigin, Opened, Output, PlanRecord, Split, Witness,
+};
 use crate::crypto::{self, BadSignature};
 use crate::key::{PublicKey, SignatureAlgorithm};
 use crate::time::Timestamp;
@@ -18,8 +16,10 @@ use crate::time::Timestamp;
 const MAX_BYTES: usize = 1024 * 1024;
 /// The version of transcripts that is written, and the only one that is read.
 const VERSION: u32 = 1;
-/// Stands before what is signed: with it, and as an OCTET STRING, it is never the beginning of a certificate or CRL.
-const CONTEXT: &[u8] = b"signet ceremony transcript v1\n";
+/// Stands before what is signed. No reader takes it for anything else that a root signs: 0xff 0x80 is a tag that X.690
+/// §8.1.2.4.2 forbids (its number would begin with an empty septet), so that what follows never parses as BER or DER,
+/// which certificates, CRLs and requests begin as. The length of the text follows, in eight octets.
+const CONTEXT: &[u8] = b"\xff\x80signet ceremony transcript v1\n";
 const SIGNATURE_LINE: &str = "# signed by the root: ";
 
 /// What was done in a ceremony.
@@ -44,6 +44,18 @@ pub struct Transcript {
     pub root_key_sha256: String,
     /// The plan.
     pub plan: PlanRecord,
+    /// Where the root's key was made and is kept, when it is in a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<KeyOrigin>,
+    /// Whose shares opened the root's key, when it was shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<Opened>,
+    /// Into whose shares what opens the new key was split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// What each witness saw.
+    #[serde(default, rename = "witness", skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<Witness>,
     /// Earlier transcripts, whose authorities' keys and names were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<Input>,
@@ -51,151 +63,8 @@ pub struct Transcript {
     #[serde(default, rename = "input", skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
     /// What was written.
-    #[serde(rename = "output")]
+    #[serde(default, rename = "output", skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Output>,
-}
-
-/// How what was shown was confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Confirmation {
-    /// Somebody typed `yes`.
-    Asked,
-    /// Nobody was asked: a flag said so.
-    ByFlag,
-}
-
-/// The plan as it was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlanRecord {
-    /// Its file's name.
-    pub file: String,
-    /// SHA-256 of its text.
-    pub sha256: String,
-    /// Its text.
-    pub text: String,
-}
-
-/// A file that was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Input {
-    /// Its name.
-    pub file: String,
-    /// SHA-256 of its bytes.
-    pub sha256: String,
-}
-
-impl Input {
-    /// A file of these bytes.
-    #[must_use]
-    pub fn of(file: &str, bytes: &[u8]) -> Self {
-        Self {
-            file: file.to_owned(),
-            sha256: crypto::hex(&crypto::sha256(bytes)),
-        }
-    }
-}
-
-/// What kind of file was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OutputKind {
-    /// A CA's certificate.
-    Certificate,
-    /// A CRL.
-    Crl,
-    /// The root's key file; nothing of its content is recorded.
-    Key,
-}
-
-/// A file that was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Output {
-    /// Its name.
-    pub file: FileName,
-    /// What it is.
-    pub kind: OutputKind,
-    /// SHA-256 of its bytes; a key's is not recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-    /// A certificate's serial number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serial: Option<String>,
-    /// A CRL's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub number: Option<u64>,
-    /// A certificate's subject.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// SHA-256 of a certificate's or a key's SubjectPublicKeyInfo.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_sha256: Option<String>,
-    /// A certificate's or CRL's last second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ends: Option<Timestamp>,
-}
-
-impl Output {
-    fn new(file: &FileName, kind: OutputKind) -> Self {
-        Self {
-            file: file.clone(),
-            kind,
-            sha256: None,
-            serial: None,
-            number: None,
-            subject: None,
-            key_sha256: None,
-            ends: None,
-        }
-    }
-
-    /// A certificate, as its file's bytes hold it.
-    #[must_use]
-    pub fn certificate(file: &FileName, bytes: &[u8], certificate: &Certificate) -> Self {
-        Self {
-            sha256: Some(crypto::hex(&crypto::sha256(bytes))),
-            serial: Some(certificate.serial().to_string()),
-            subject: Some(name_words(certificate.subject())),
-            key_sha256: Some(crypto::hex(&crypto::sha256(certificate.spki()))),
-            ends: Some(certificate.not_after()),
-            ..Self::new(file, OutputKind::Certificate)
-        }
-    }
-
-    /// A CRL, as its file's bytes hold it.
-    #[must_use]
-    pub fn crl(file: &FileName, bytes: &[u8], crl: &Crl) -> Self {
-        Self {
-            sha256: Some(crypto::hex(&crypto::sha256(bytes))),
-            number: crl.number(),
-            ends: crl.next_update(),
-            ..Self::new(file, OutputKind::Crl)
-        }
-    }
-
-    /// The file of this key.
-    #[must_use]
-    pub fn key(file: &FileName, key: &PublicKey) -> Self {
-        Self {
-            key_sha256: Some(crypto::hex(&key.digest())),
-            ..Self::new(file, OutputKind::Key)
-        }
-    }
-}
-
-impl PlanRecord {
-    /// The plan, read from a file of this name.
-    #[must_use]
-    pub fn of(file: &str, plan: &Plan) -> Self {
-        Self {
-            file: file.to_owned(),
-            sha256: crypto::hex(&plan.digest()),
-            text: plan.text().to_owned(),
-        }
-    }
 }
 
 impl Transcript {
@@ -205,8 +74,7 @@ impl Transcript {
     /// When it cannot be written as TOML.
     pub fn prepare(&self, root: &PublicKey) -> Result<Prepared<SignedTranscript>, TranscriptError> {
         let text = toml::to_string_pretty(self).map_err(|_| TranscriptError::NotToml)?;
-        let signed = asn1::tlv(asn1::OCTET_STRING, &[CONTEXT, text.as_bytes()]);
-        Ok(Prepared::new(signed, root))
+        Ok(Prepared::new(signed_octets(&text), root))
     }
 
     /// The authorities that it tells of, for a later ceremony that reads it from `source`.
@@ -253,8 +121,7 @@ impl SignedTranscript {
         let mut der = Der::new(&signature)?;
         let (algorithm, bits) = (der.whole()?, der.whole()?);
         der.end()?;
-        let signed = asn1::tlv(asn1::OCTET_STRING, &[CONTEXT, text.as_bytes()]);
-        Self::read(asn1::sequence(&[&signed, algorithm, bits]))
+        Self::read(asn1::sequence(&[&signed_octets(text), algorithm, bits]))
     }
 
     /// The file: the TOML, and the signature in a last line that is a comment.
@@ -279,9 +146,22 @@ impl SignedTranscript {
     /// # Errors
     /// When it is not `key`'s.
     pub fn verify_by(&self, key: &PublicKey) -> Result<(), BadSignature> {
-        let signed = asn1::tlv(asn1::OCTET_STRING, &[CONTEXT, self.text.as_bytes()]);
+        let signed = signed_octets(&self.text);
         crypto::verify(key, self.algorithm, &signed, &self.signature)
     }
+}
+
+fn signed_octets(text: &str) -> Vec<u8> {
+    let length = u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes();
+    [CONTEXT, &length, text.as_bytes()].concat()
+}
+
+/// The text that was signed, and what follows it.
+fn split_signed(octets: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = octets.strip_prefix(CONTEXT)?.split_first_chunk()?;
+    let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
 }
 
 impl private::Sealed for SignedTranscript {}
@@ -290,16 +170,13 @@ impl Artefact for SignedTranscript {
     type Error = TranscriptError;
 
     fn read(der: Vec<u8>) -> Result<Self, TranscriptError> {
-        let mut outer = Der::new(Der::only(&der, asn1::SEQUENCE)?)?;
-        let text = outer.content(asn1::OCTET_STRING)?;
+        let content = Der::only(&der, asn1::SEQUENCE)?;
+        let (text, rest) = split_signed(content).ok_or(TranscriptError::NotToml)?;
+        let mut outer = Der::new(rest)?;
         let algorithm = SignatureAlgorithm::from_identifier(outer.whole()?)
             .ok_or(TranscriptError::NotSigned)?;
         let signature = outer.octet_aligned_bits()?.to_vec();
         outer.end()?;
-        let text = text
-            .strip_prefix(CONTEXT)
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .ok_or(TranscriptError::NotToml)?;
         let transcript: Transcript = toml::from_str(text).map_err(|_| TranscriptError::NotToml)?;
         if transcript.version != VERSION {
             return Err(TranscriptError::Version);
@@ -337,6 +214,25 @@ pub enum TranscriptError {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_signed_never_parses_as_der_whatever_the_text() {
+        use der::{Decode, SliceReader};
+        for text in ["", "version = 1\n", "\u{0}", "0\u{82}"] {
+            let octets = signed_octets(text);
+            assert!(der::Any::from_der(&octets).is_err());
+            assert!(der::Header::decode(&mut SliceReader::new(&octets).unwrap()).is_err());
+            assert!(crate::certificate::Fields::parse(&octets).is_err());
+            assert_eq!(split_signed(&octets), Some((text, &[][..])));
+        }
+        // Nor does the context alone, nor any beginning of it.
+        for end in 1..=CONTEXT.len() {
+            assert!(der::Any::from_der(&CONTEXT[..end]).is_err());
+        }
+        let mut long = signed_octets("x");
+        long[CONTEXT.len()] = 1;
+        assert_eq!(split_signed(&long), None);
+    }
 
     proptest! {
         #[test]

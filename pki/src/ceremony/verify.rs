@@ -8,7 +8,9 @@ use crate::ceremony::plan::{Ceremony, CreateRoot, Plan};
 use crate::ceremony::prepare::{
     Entropy, Files, Materials, Task, Work, prepare, prepare_first_crl, prepare_root,
 };
-use crate::ceremony::transcript::{Input, Output, OutputKind, SignedTranscript, Transcript};
+use crate::ceremony::record::{Input, Output, OutputKind};
+use crate::ceremony::transcript::{SignedTranscript, Transcript};
+use crate::ceremony::verify_people::check_people;
 use crate::ceremony::words::name_words;
 use crate::certificate::{Certificate, Fields};
 use crate::crl::Crl;
@@ -39,6 +41,7 @@ pub fn verify(
         let what = "is not the plan of this ceremony: it was changed";
         faults.push(&transcript.plan.file, what);
     }
+    check_people(&plan, transcript, &mut faults);
     check_inputs(&plan, transcript, files, &mut faults);
     let outputs = check_outputs(&plan, transcript, files, &mut faults);
     match root_key(&plan, files) {
@@ -128,14 +131,15 @@ fn check_outputs(
     faults: &mut Faults,
 ) -> Vec<(FileName, Made)> {
     let mut outputs = Vec::new();
-    let (key, made) = plan.key();
     let keys: Vec<&Output> = transcript
         .outputs
         .iter()
         .filter(|output| output.kind == OutputKind::Key)
         .collect();
-    let key_listed = matches!(keys.as_slice(), [output] if output.file == *key);
-    if made != key_listed || transcript.outputs.len() != plan.outputs().len() + keys.len() {
+    let key_files: Vec<&FileName> = keys.iter().map(|output| &output.file).collect();
+    if key_files != Vec::from_iter(plan.made_key())
+        || transcript.outputs.len() != plan.outputs().len() + keys.len()
+    {
         faults.push("transcript", "lists other outputs than the plan");
     }
     for recorded in &transcript.outputs {

@@ -5,8 +5,8 @@ mod prepare;
 
 pub use issuer::{Issuer, IssuerError};
 pub use prepare::{
-    AuthorityRequest, LeafRequest, PrepareError, Urls, prepare_authority, prepare_leaf,
-    prepare_root,
+    AgainRequest, AuthorityRequest, LeafRequest, PrepareError, Urls, prepare_again,
+    prepare_authority, prepare_leaf, prepare_root,
 };
 
 use crate::artefact::{Artefact, private};

@@ -4,7 +4,7 @@ use crate::artefact::Prepared;
 use crate::asn1;
 use crate::certificate::{Certificate, CertificateError, Fields, Issuer};
 use crate::extension::{self as ext, SubjectNames};
-use crate::key::PublicKey;
+use crate::key::{KeyError, PublicKey};
 use crate::lint::{self, LintError};
 use crate::name::{DistinguishedName, EMPTY_NAME};
 use crate::policy::Grant;
@@ -118,6 +118,41 @@ pub struct AuthorityRequest<'a> {
     pub now: Timestamp,
 }
 
+impl<'a> AuthorityRequest<'a> {
+    fn authority(&self, subject: &'a [u8]) -> Authority<'a> {
+        Authority {
+            profile: self.profile,
+            subject,
+            key: self.key,
+            path_len: self.path_len,
+            ttl: self.ttl,
+            urls: self.urls,
+            entropy: self.entropy,
+            now: self.now,
+        }
+    }
+}
+
+/// What goes into another certificate of an authority that has one: its name and its key stay, octet for octet, and
+/// what is below it follows from either.
+#[derive(Clone, Copy, Debug)]
+pub struct AgainRequest<'a> {
+    /// One of the authority profiles.
+    pub profile: Profile,
+    /// The certificate that it has.
+    pub certificate: &'a Certificate,
+    /// How many CAs may follow below it.
+    pub path_len: u8,
+    /// The lifetime.
+    pub ttl: Ttl,
+    /// URLs of the issuer.
+    pub urls: &'a Urls,
+    /// Random octets of the serial number, used once.
+    pub entropy: [u8; SERIAL_ENTROPY],
+    /// The time.
+    pub now: Timestamp,
+}
+
 /// Prepares an intermediate's certificate.
 ///
 /// # Errors
@@ -125,6 +160,49 @@ pub struct AuthorityRequest<'a> {
 /// clause that its readers enforce. Unlike a leaf's, its lifetime is never shortened.
 pub fn prepare_authority(
     request: &AuthorityRequest<'_>,
+    issuer: &Issuer,
+) -> Result<Prepared<Certificate>, PrepareError> {
+    let subject = request.subject.to_der();
+    prepare_below(&request.authority(&subject), issuer)
+}
+
+/// Prepares another certificate for the holder of a certificate's key, by this issuer, which need not be the first
+/// one's: so a new root is signed by the old one.
+///
+/// # Errors
+/// As [`prepare_authority`], and when the certificate's key is not one that we take.
+pub fn prepare_again(
+    request: &AgainRequest<'_>,
+    issuer: &Issuer,
+) -> Result<Prepared<Certificate>, PrepareError> {
+    let key = request.certificate.public_key()?;
+    let authority = Authority {
+        profile: request.profile,
+        subject: request.certificate.subject(),
+        key: &key,
+        path_len: Some(request.path_len),
+        ttl: request.ttl,
+        urls: request.urls,
+        entropy: request.entropy,
+        now: request.now,
+    };
+    prepare_below(&authority, issuer)
+}
+
+/// An authority's certificate to be; its name as DER, whoever wrote it.
+struct Authority<'a> {
+    profile: Profile,
+    subject: &'a [u8],
+    key: &'a PublicKey,
+    path_len: Option<u8>,
+    ttl: Ttl,
+    urls: &'a Urls,
+    entropy: [u8; SERIAL_ENTROPY],
+    now: Timestamp,
+}
+
+fn prepare_below(
+    request: &Authority<'_>,
     issuer: &Issuer,
 ) -> Result<Prepared<Certificate>, PrepareError> {
     if request.now.plus(request.ttl) > issuer.not_after() {
@@ -150,15 +228,17 @@ pub fn prepare_authority(
 /// # Errors
 /// When the certificate would break a clause that its readers enforce.
 pub fn prepare_root(request: &AuthorityRequest<'_>) -> Result<Prepared<Certificate>, PrepareError> {
-    prepare_ca(request, None)
+    let subject = request.subject.to_der();
+    prepare_ca(&request.authority(&subject), None)
 }
 
 fn prepare_ca(
-    request: &AuthorityRequest<'_>,
+    request: &Authority<'_>,
     issuer: Option<&Issuer>,
 ) -> Result<Prepared<Certificate>, PrepareError> {
-    let AuthorityRequest {
+    let Authority {
         profile,
+        subject,
         key,
         urls,
         now,
@@ -174,7 +254,6 @@ fn prepare_ca(
         });
     }
     let validity = validity(now, request.ttl, issuer)?;
-    let subject = request.subject.to_der();
     let mut extensions = vec![
         ext::key_usage(profile.key_usages(key.algorithm())),
         ext::basic_constraints(true, request.path_len),
@@ -188,9 +267,9 @@ fn prepare_ca(
     let template = Template {
         profile,
         serial: Serial::issue(validity.1, request.entropy),
-        issuer_name: issuer.map_or(&subject, Issuer::name),
+        issuer_name: issuer.map_or(subject, Issuer::name),
         validity,
-        subject: &subject,
+        subject,
         key,
         extensions,
     };
@@ -280,6 +359,9 @@ pub enum PrepareError {
         /// When the first CA of the chain ends.
         not_after: Timestamp,
     },
+    /// A key that we do not certify.
+    #[error("the key is not acceptable")]
+    Key(#[from] KeyError),
     /// A lint failed.
     #[error("the certificate would not be accepted by its readers")]
     Lint(#[from] LintError),

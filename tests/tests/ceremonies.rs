@@ -1,0 +1,60 @@
+//! `docs/ceremonies.md`, run line by line as it is written: a root of three shares out of five, two witnesses, and an intermediate
+//! that a server imports.
+
+#![expect(clippy::expect_used, reason = "what fails here is a failed test")]
+
+use std::process::Command;
+
+use tempfile::TempDir;
+use tests::process::{program, run};
+
+const WALK: &str = include_str!("../../docs/ceremonies.md");
+
+/// The shell blocks of the page, in order.
+fn script() -> String {
+    let blocks = WALK.split("```sh\n").skip(1);
+    blocks
+        .map(|block| block.split("```").next().expect("a block ends"))
+        .collect()
+}
+
+#[test]
+fn the_walk_of_three_shares_of_five_works_as_written() {
+    let script = script();
+    assert!(script.lines().count() > 100, "the blocks were found");
+    let place = TempDir::new().unwrap();
+    let programs = program("ca-root").parent().unwrap().to_owned();
+    // `!` before a command keeps `set -e` from seeing it, whatever it answers: what it says is looked for below.
+    let script = format!("exec 2>&1\nset -eu\n{script}");
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let said = run(Command::new("timeout")
+        .args(["300", "bash", "-c", &script])
+        .current_dir(place.path())
+        .env("PATH", path));
+    for expected in [
+        "every line's check fits",
+        "nothing was signed: too few shares: 1 more is needed",
+        "share 5 of Emil Nolde was used",
+        "central-1.pem: OK",
+        "central-1 active",
+        "audit/sign-central-1.transcript does not hold: sign-central-1.toml: is not the plan of this ceremony",
+        "transcript: was changed, or is another root's",
+        "wrote new-share-3.txt, for Frieda Kahlo alone",
+    ] {
+        assert!(
+            said.contains(expected),
+            "{expected:?} is missing in:\n{said}"
+        );
+    }
+    assert_eq!(
+        said.matches("ok: everything is as the plan says").count(),
+        5,
+        "{said}"
+    );
+    let place = place.path();
+    assert!(!place.join("offline/root.key").exists() && place.join("frieda/share.txt").exists());
+    let page = std::fs::read_to_string(place.join("sign-central-1.script")).unwrap();
+    assert!(
+        page.contains("ca-root run sign-central-1.toml --transcript sign-central-1.transcript")
+    );
+}
