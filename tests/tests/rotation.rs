@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use ca_server::app::{Context, authority};
+use ca_server::app::Context;
+use ca_server::app::authority::{self, NewKey};
 use ca_server::config::Config;
 use ca_server::store::model::{AuthorityRow, AuthorityState, CrlShape};
 use pki::certificate::Certificate;
@@ -146,7 +147,9 @@ async fn go_on(fleet: &Fleet, context: &Context, generation: u32) {
         match state {
             None => {
                 let (key, shape) = (KeyAlgorithm::EcdsaP256, CrlShape::default());
-                let requested = authority::request(context, &cluster, key, shape, ACTOR).await;
+                let requested =
+                    authority::request(context, &cluster, &NewKey::InStore(key), shape, ACTOR)
+                        .await;
                 assert_eq!(requested.unwrap().id, id);
             }
             Some(AuthorityState::Requested) => {
