@@ -45,7 +45,7 @@ fn key(name: &str, pkcs8: &[u8]) -> Secret {
     let at = memchr::memmem::find(pkcs8, &head).unwrap() + head.len();
     let scalar = &pkcs8[at..at + 32];
     let order = BigUint::parse_bytes(ORDER, 16).unwrap();
-    let montgomery = (BigUint::from_bytes_be(scalar) << 256) % order;
+    let montgomery: BigUint = (BigUint::from_bytes_be(scalar) << 256_u32) % order;
     let mut words = montgomery.to_bytes_le();
     words.resize(32, 0);
     Secret::scalar(name, scalar).with_shape("Montgomery words", words)
@@ -177,7 +177,7 @@ fn check_files(fleet: &Fleet, server: &Server, more: &[&Path], came_in: &Path, s
 
 /// Ends it as a fault would, where the system would leave a core if the process let it.
 fn crash(server: &mut Server) {
-    server.process().signal(Signal::SEGV);
+    server.process().signal(Signal::ABORT);
     let process = server.process();
     wait_until("its end", || (!process.is_running()).then_some(()));
 }
