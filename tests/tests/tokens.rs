@@ -340,15 +340,11 @@ async fn a_replica_without_the_token_signs_the_rest_and_serves_it_all() {
         assert_eq!(get(replica.public, path).unwrap().status, 200, "{path}");
     }
     // A change of the store has the snapshot read again: what was said is not said again.
-    run(&mut fleet.ca_server(&[
-        "enrolment",
-        "create",
-        "edge",
-        "--spiffe-id",
-        "spiffe://cluster.local/x",
-    ]));
+    let read = replica.log().count("authority in force");
     fleet.apply(0, "max_ttl = \"6d\"\n");
-    issue(&replica, &fleet.clusters[0]).await.unwrap();
+    wait_until("the snapshot after the change", || {
+        (replica.log().count("authority in force") > read).then_some(())
+    });
     let told = "does not name the token that holds the authority's key";
     assert_eq!(replica.log().count(told), 1, "{:?}", replica.log().lines());
     issue(&with, &fleet.clusters[1]).await.unwrap();
