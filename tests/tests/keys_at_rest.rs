@@ -11,6 +11,7 @@ use tests::fleet::{Fleet, Server};
 use tests::postgres::Postgres;
 use tests::process::{Process, output, run};
 use tests::requests::{KeyAndRequest, create_certificate};
+use tests::softhsm::SoftHsm;
 
 const FIRST: &str = "a passphrase for tests only";
 const SECOND: &str = "quite another one, for tests too";
@@ -22,24 +23,32 @@ enum Source {
     Passphrase(&'static str, &'static str),
     /// A credential of this name and what is in it.
     Credential(&'static str, &'static str),
+    /// A secret of this label in the token.
+    Token(&'static str),
 }
 
-use Source::{Credential, Passphrase};
+use Source::{Credential, Passphrase, Token};
 
 struct Installation {
     fleet: Fleet,
+    /// Where tokens are at hand.
+    hsm: Option<SoftHsm>,
     /// As it stands in the configuration.
     line: String,
 }
 
 impl Installation {
-    fn new(postgres: Option<&str>) -> Self {
-        let fleet = Fleet::build(postgres, &["central"], "");
+    fn new(postgres: Option<&str>, hsm: Option<SoftHsm>) -> Self {
+        let mut fleet = Fleet::build(postgres, &["central"], "");
+        if let Some(hsm) = &hsm {
+            fleet.set_environment(hsm.environment());
+            fleet.configure(&hsm.token("ca", "81726354", ""));
+        }
         let line = format!(
             "passphrase_file = \"{}\"",
             fleet.path("passphrase").display()
         );
-        Self { fleet, line }
+        Self { fleet, hsm, line }
     }
 
     fn credentials(&self) -> std::path::PathBuf {
@@ -73,6 +82,13 @@ impl Installation {
                 (
                     format!("credential = \"{name}\""),
                     ["--new-credential".to_owned(), (*name).to_owned()],
+                )
+            }
+            Token(label) => {
+                let uri = format!("pkcs11:token=ca;object={label}");
+                (
+                    format!("token = \"{uri}\""),
+                    ["--new-token".to_owned(), uri],
                 )
             }
         }
@@ -126,6 +142,7 @@ async fn through(installation: &mut Installation, sources: &[Source]) {
         let new_kind = match source {
             Passphrase(..) => "passphrase",
             Credential(..) => "credential",
+            Token(_) => "token",
         };
         assert!(
             refused.contains(new_kind) && refused.contains("since 20"),
@@ -149,20 +166,33 @@ async fn through(installation: &mut Installation, sources: &[Source]) {
     }
 }
 
-fn sources() -> Vec<Source> {
-    vec![
+/// From every kind to every kind; without a token, to every other.
+fn sources(hsm: Option<&SoftHsm>) -> Vec<Source> {
+    let mut sources = vec![
         Passphrase("other", SECOND),
         Credential("signet-passphrase", SECOND),
         Credential("signet-other", FIRST),
         Passphrase("other", SECOND),
-    ]
+    ];
+    if hsm.is_some() {
+        sources.extend([
+            Token("one"),
+            Token("two"),
+            Credential("signet-passphrase", SECOND),
+            Token("one"),
+            Passphrase("passphrase", FIRST),
+        ]);
+    }
+    sources
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_go_under_something_else_and_nothing_else_changes_on_sqlite() {
-    let mut installation = Installation::new(None);
+    let hsm = SoftHsm::or_skip("keys_at_rest in a token on sqlite");
+    let sources = sources(hsm.as_ref());
+    let mut installation = Installation::new(None, hsm);
     let before = authorities(&installation);
-    through(&mut installation, &sources()).await;
+    through(&mut installation, &sources).await;
     assert_eq!(
         authorities(&installation),
         before,
@@ -177,9 +207,11 @@ async fn keys_go_under_something_else_and_nothing_else_changes_on_postgres() {
     }
     let postgres = Postgres::start().unwrap();
     let url = postgres.create_database().unwrap();
-    let mut installation = Installation::new(Some(&url));
+    let hsm = SoftHsm::or_skip("keys_at_rest in a token on postgres");
+    let sources = sources(hsm.as_ref());
+    let mut installation = Installation::new(Some(&url), hsm);
     let before = authorities(&installation);
-    through(&mut installation, &sources()).await;
+    through(&mut installation, &sources).await;
     assert_eq!(
         authorities(&installation),
         before,
@@ -193,7 +225,7 @@ fn authorities(installation: &Installation) -> String {
 
 #[test]
 fn what_opens_nothing_says_so_in_one_way() {
-    let mut installation = Installation::new(None);
+    let mut installation = Installation::new(None, None);
     let wrong = [
         "wrong horse battery",
         "a passphrase for tests onlY",
@@ -264,7 +296,7 @@ fn what_opens_nothing_says_so_in_one_way() {
 /// Killed at any moment, it has changed the keys or it has not: one of the two opens, and the other does not.
 #[test]
 fn a_kill_leaves_one_that_opens() {
-    let mut installation = Installation::new(None);
+    let mut installation = Installation::new(None, None);
     let (first, to_first) = installation.prepare(&Passphrase("passphrase", FIRST));
     let (second, to_second) = installation.prepare(&Passphrase("second", SECOND));
     let started = Instant::now();
@@ -298,10 +330,102 @@ fn a_kill_leaves_one_that_opens() {
     assert!(kept > 0 && changed > 0, "{kept} kept, {changed} changed");
 }
 
+/// A secret that can leave its token protects nothing; a token that is away opens nothing, and
+/// says that it is away.
+#[test]
+fn a_token_has_to_be_there_and_its_secret_to_stay_in_it() {
+    let test = "a_token_has_to_be_there_and_its_secret_to_stay_in_it";
+    let Some(hsm) = SoftHsm::or_skip(test) else {
+        return;
+    };
+    let mut installation = Installation::new(None, Some(hsm));
+    let hsm = installation.hsm.as_ref().unwrap();
+    let mut leaky = hsm.tool("ca");
+    run(leaky.args([
+        "--keygen",
+        "--key-type",
+        "GENERIC:32",
+        "--label",
+        "leaky",
+        "--extractable",
+    ]));
+    let uri = |label: &str| {
+        [
+            "--new-token".to_owned(),
+            format!("pkcs11:token=ca;object={label}"),
+        ]
+    };
+    let done = output(&mut installation.rekey(&uri("leaky")));
+    let text = String::from_utf8(done.stderr).unwrap();
+    assert!(text.contains("can leave its token"), "{text}");
+    let elsewhere = [
+        "--new-token".to_owned(),
+        "pkcs11:token=other;object=x".to_owned(),
+    ];
+    let done = output(&mut installation.rekey(&elsewhere));
+    let text = String::from_utf8(done.stderr).unwrap();
+    assert!(text.contains("no [[token]] labelled \"other\""), "{text}");
+    installation.opens().unwrap();
+
+    run(&mut installation.rekey(&uri("mine")));
+    let away = hsm.take_away("ca");
+    installation.configure("token = \"pkcs11:token=ca;object=mine\"");
+    let text = installation.opens().unwrap_err();
+    assert!(text.contains("no token fits"), "{text}");
+    away.put_back();
+    installation.opens().unwrap();
+    installation.line = "token = \"pkcs11:token=ca;object=mine\"".to_owned();
+    installation.configure("token = \"pkcs11:token=ca;object=absent\"");
+    let text = installation.opens().unwrap_err();
+    assert!(text.contains("no secret key in the token fits"), "{text}");
+}
+
+/// Memory is locked, or the process does not start and says what would let it.
+#[test]
+fn memory_is_locked_or_nothing_starts() {
+    let installation = Installation::new(None, None);
+    installation
+        .fleet
+        .reconfigure("[keys]", "[keys]\nlock_memory = true");
+    // Where the harness itself may not lock, there is nothing to compare with.
+    if !rustix::process::geteuid().is_root() {
+        return tests::parts::skip("memory_is_locked_or_nothing_starts", "not root");
+    }
+    let mut server = Server::start(&mut installation.ca_server(&["serve"]), &installation.fleet);
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.process().id())).unwrap();
+    let kib = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    assert!(kib("VmLck:") > kib("VmRSS:") / 2, "{status}");
+
+    let ours = installation.ca_server(&["authority", "list"]);
+    let mut poor = Command::new("prlimit");
+    poor.args([
+        "--memlock=65536:65536",
+        "setpriv",
+        "--bounding-set=-ipc_lock",
+        "--inh-caps=-ipc_lock",
+        "--",
+    ]);
+    poor.arg(ours.get_program()).args(ours.get_args());
+    let done = output(&mut poor);
+    let text = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        !done.status.success() && text.contains("LimitMEMLOCK"),
+        "{text}"
+    );
+}
+
 /// Of two that change the keys at once one does, and the other says so.
 #[test]
 fn of_two_changes_at_once_one_wins() {
-    let installation = Installation::new(None);
+    let installation = Installation::new(None, None);
     let (_, a) = installation.prepare(&Passphrase("a", FIRST));
     let (_, b) = installation.prepare(&Passphrase("b", SECOND));
     let mut commands = [installation.rekey(&a), installation.rekey(&b)];
