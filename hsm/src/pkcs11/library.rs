@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -31,6 +31,8 @@ struct Gate {
     restarting: bool,
     /// How often it was started. Handles belong to one generation: in the next, the same number is another session.
     generation: u64,
+    /// When it was last started anew.
+    restarted: Option<Instant>,
 }
 
 /// The right to call a module, which is not started anew meanwhile.
@@ -59,6 +61,7 @@ impl Library {
                 inside: 0,
                 restarting: false,
                 generation: 0,
+                restarted: None,
             }),
             changed: Condvar::new(),
         });
@@ -100,6 +103,7 @@ impl Library {
         } else {
             // From here on it is another generation, whether or not the module starts: the old handles are gone.
             gate.generation += 1;
+            gate.restarted = Some(Instant::now());
             drop(gate);
             // That it was not initialized, after a failed start, is no matter.
             let _ = self.pkcs11.clone().finalize();
@@ -111,6 +115,13 @@ impl Library {
         drop(gate);
         self.changed.notify_all();
         result.map_err(|error| TokenError::Away(CallFault(error)))
+    }
+
+    /// Whether it was started anew so short a time ago.
+    pub(super) fn was_restarted_within(&self, time: Duration) -> bool {
+        lock(&self.gate)
+            .restarted
+            .is_some_and(|restarted| restarted.elapsed() < time)
     }
 
     fn wait_while<'a>(

@@ -54,15 +54,12 @@ pub(super) struct Found {
 }
 
 impl Link {
-    /// The handle of a key that was there before: that it is not there now is the token's trouble.
+    /// The handle of a key, looked up once in each session.
     pub(super) fn handle(&mut self, name: &KeyName) -> Result<ObjectHandle, Fault> {
         if let Some(handle) = self.keys.get(name) {
             return Ok(*handle);
         }
-        let handle = self.look_up(name).map_err(|fault| match fault {
-            Fault::Final(error @ TokenError::NoKey { .. }) => Fault::Trouble(error),
-            other => other,
-        })?;
+        let handle = self.look_up(name)?;
         self.keys.insert(name.clone(), handle);
         Ok(handle)
     }

@@ -19,7 +19,7 @@ use super::origin::KeyOrigin;
 use super::pin::Pin;
 use super::session::{Access, Credentials, Link, describe, find_token};
 use super::signer::TokenSigner;
-use super::worker::Pool;
+use super::worker::{Pool, RESTART_PAUSE_MAX};
 
 /// The most sessions that a token is opened with.
 pub const MAX_SESSIONS: usize = 64;
@@ -272,8 +272,13 @@ fn look(library: &Library, uri: &KeyUri, until: Instant) -> Result<Description, 
             find_token(inside.pkcs11(), uri).map(|(slot, info)| Description::of(slot, &info));
         drop(inside);
         match found {
-            // A module that was loaded long ago may not have noticed a token that came since.
-            Err(Fault::Trouble(_)) if !is_fresh => library.restart(generation, until)?,
+            // A module that was loaded long ago may not have noticed a token that came since. Whoever tries again and
+            // again to open a token that is not there shall not end the sessions of the others each time.
+            Err(Fault::Trouble(_))
+                if !is_fresh && !library.was_restarted_within(RESTART_PAUSE_MAX) =>
+            {
+                library.restart(generation, until)?;
+            }
             result => return result.map_err(Fault::into_error),
         }
         is_fresh = true;

@@ -19,7 +19,7 @@ const KEEP_ALIVE_WAIT: Duration = Duration::from_secs(5);
 /// The first and the longest pause between two restarts of a module for one token: a restart ends the sessions of the
 /// module's other tokens, who shall not suffer for one that is away for hours.
 const RESTART_PAUSE_MIN: Duration = Duration::from_secs(1);
-const RESTART_PAUSE_MAX: Duration = Duration::from_secs(15);
+pub(super) const RESTART_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Calls that wait at most. With a deadline of seconds, a token that is slower than this many in that time would do
 /// the rest for nobody.
 const QUEUE_BOUND: usize = 256;

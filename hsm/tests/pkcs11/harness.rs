@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 pub(crate) const PIN: &str = "5678";
 pub(crate) const SO_PIN: &str = "12345678";
 const TEST: &str = "SIGNET_HSM_TEST";
+const PATIENCE_SECONDS: &str = "180";
 const FOLDER: &str = "SIGNET_HSM_FOLDER";
 
 /// A SoftHSM2 that only this test sees.
@@ -73,7 +74,10 @@ fn run_as(test: &str, spied: bool, body: impl FnOnce(&SoftHsm)) {
         ),
     )
     .unwrap();
-    let output = Command::new(std::env::current_exe().unwrap())
+    // A module that hangs must not hang the suite.
+    let output = Command::new("timeout")
+        .arg(PATIENCE_SECONDS)
+        .arg(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(TEST, test)
         .env(FOLDER, path)

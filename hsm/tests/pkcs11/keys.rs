@@ -6,7 +6,7 @@ use hsm::pkcs11::TokenError;
 use hsm::{Signer, canary};
 use pki::key::KeyAlgorithm;
 
-use crate::harness::{openssl, parse, request, run};
+use crate::harness::{openssl, parse, request, run, signs};
 
 #[test]
 fn a_key_is_made_and_found_by_label_id_and_uri() {
@@ -109,6 +109,21 @@ fn a_key_that_opensc_made_is_found_and_signs() {
         );
         let second = token.find(&parse("pkcs11:token=ca;object=made;id=%03"));
         assert_ne!(second.unwrap().public_key(), found.public_key());
+
+        let each_time = ["--always-auth", "--id", "04", "--label", "slow"];
+        hsm.pkcs11_tool(&[&make[..], &each_time].concat());
+        let slow = token.find(&parse("pkcs11:token=ca;id=%04"));
+        assert!(
+            matches!(slow, Err(TokenError::AlwaysAuthenticates(_))),
+            "{slow:?}"
+        );
+
+        hsm.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", "0102"]);
+        let error = signs(&found).unwrap_err().to_string();
+        assert!(
+            error.contains("no private key in the token fits"),
+            "{error}"
+        );
     });
 }
 
