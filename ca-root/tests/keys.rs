@@ -196,6 +196,15 @@ fn a_passphrase_changes_in_place_and_the_old_one_opens_no_more() {
         "nothing was written: a passphrase has 12 to 1024 bytes",
     );
     assert_eq!(folder.read("root.key"), before);
+    // Whatever stops it on the way, the key is whole under the one or the other.
+    folder.write("root.key.new", "left by somebody");
+    fails(
+        &folder,
+        &to_new,
+        "root.key.new: exists already, and is not overwritten",
+    );
+    assert_eq!(folder.read("root.key"), before);
+    std::fs::remove_file(folder.path("root.key.new")).unwrap();
     ok(&folder, &to_new);
     assert_ne!(folder.read("root.key"), before);
     assert_eq!(folder.mode("root.key"), 0o600);

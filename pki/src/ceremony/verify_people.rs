@@ -103,3 +103,132 @@ fn check_token(plan: &Plan, transcript: &Transcript, faults: &mut Faults) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ceremony::record::{KeyOrigin, PlanRecord, ShareRecord};
+    use crate::name::KeyUri;
+    use crate::time::Timestamp;
+
+    const SPLIT: &str = r#"
+version = 1
+ceremony = "split-key"
+[root]
+certificate = "root.pem"
+key = "pkcs11:token=ca;object=root"
+opened_by = ["Ada", "Bert", "Cleo"]
+[token]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+confined = true
+[shares]
+threshold = 2
+holders = ["Dora", "Emil"]
+"#;
+
+    fn shares(of: &[(u8, &str)]) -> Vec<ShareRecord> {
+        let share = |(number, holder): &(u8, &str)| ShareRecord {
+            number: *number,
+            holder: Person::parse(holder).unwrap(),
+        };
+        of.iter().map(share).collect()
+    }
+
+    fn transcript(plan: &Plan) -> Transcript {
+        Transcript {
+            version: 1,
+            tool: "test".into(),
+            ceremony: plan.kind().into(),
+            started: Timestamp::EPOCH,
+            finished: Timestamp::EPOCH,
+            confirmation: Confirmation::ByFlag,
+            root_subject: String::new(),
+            root_key_sha256: String::new(),
+            plan: PlanRecord::of("plan.toml", plan),
+            token: Some(KeyOrigin {
+                uri: KeyUri::parse("pkcs11:token=ca;object=root;id=%01").unwrap(),
+                local: true,
+                sensitive: true,
+                always_sensitive: true,
+                extractable: false,
+                never_extractable: true,
+            }),
+            opened: Some(Opened {
+                set: "00".into(),
+                threshold: 2,
+                shares: shares(&[(3, "Cleo"), (1, "Ada")]),
+            }),
+            split: Some(Split {
+                set: "01".into(),
+                threshold: 2,
+                shares: shares(&[(1, "Dora"), (2, "Emil")]),
+            }),
+            witnesses: Vec::new(),
+            known: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// What is said about a transcript after `change`.
+    fn told(change: impl FnOnce(&mut Transcript)) -> String {
+        let plan = Plan::parse(SPLIT).unwrap();
+        let mut transcript = transcript(&plan);
+        change(&mut transcript);
+        let mut faults = Faults::default();
+        check_people(&plan, &transcript, &mut faults);
+        faults.to_string()
+    }
+
+    fn opened(t: &mut Transcript) -> &mut Opened {
+        t.opened.as_mut().unwrap()
+    }
+
+    fn split(t: &mut Transcript) -> &mut Split {
+        t.split.as_mut().unwrap()
+    }
+
+    fn token(t: &mut Transcript) -> &mut KeyOrigin {
+        t.token.as_mut().unwrap()
+    }
+
+    #[test]
+    fn shares_that_opened_the_key_are_enough_distinct_and_the_plans() {
+        assert_eq!(told(|_| {}), "");
+        let few = "lists too few shares to open the key, or one of them twice";
+        assert!(told(|t| opened(t).shares.truncate(1)).contains(few));
+        assert!(told(|t| opened(t).shares[0].number = 1).contains(few));
+        let ada = told(|t| opened(t).shares[0].holder = Person::parse("Ada").unwrap());
+        assert!(ada.contains(few), "{ada}");
+        let emil = told(|t| opened(t).shares[0].holder = Person::parse("Emil").unwrap());
+        assert!(emil.contains("lists a share of Emil, whom the plan does not name"));
+        assert!(told(|t| t.opened = None).contains("the plan wants the key opened by them"));
+    }
+
+    #[test]
+    fn shares_that_were_made_are_the_plans() {
+        let other = "lists other shares, or other holders of them, than the plan";
+        assert!(told(|t| split(t).threshold = 1).contains(other));
+        assert!(told(|t| split(t).shares.swap(0, 1)).contains(other));
+        assert!(told(|t| split(t).shares.truncate(1)).contains(other));
+        assert!(told(|t| split(t).shares[1].number = 3).contains(other));
+        assert!(told(|t| t.split = None).contains(other));
+    }
+
+    #[test]
+    fn a_key_that_was_to_be_confined_is_said_to_be() {
+        let loose = "the key is not confined to its token, which the plan demands";
+        for change in [
+            (|t| token(t).local = false) as fn(&mut Transcript),
+            |t| token(t).sensitive = false,
+            |t| token(t).always_sensitive = false,
+            |t| token(t).extractable = true,
+            |t| token(t).never_extractable = false,
+        ] {
+            assert!(told(change).contains(loose));
+        }
+        let other = KeyUri::parse("pkcs11:token=ca;object=other").unwrap();
+        assert!(told(|t| token(t).uri = other).contains("names another key of the token"));
+        assert!(told(|t| t.token = None).contains("does not say of the key what the plan says"));
+    }
+}
