@@ -1,7 +1,5 @@
 //! What days, years and wrong clocks do to CRLs and OCSP answers: certificates, authorities and lists come to their ends.
 
-#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
-
 use ca_server::app::revocation;
 use pki::certificate::Certificate;
 use pki::crl::Reason;
