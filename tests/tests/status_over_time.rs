@@ -182,6 +182,19 @@ async fn a_set_with_a_list_that_has_ended_is_not_served() {
 }
 
 #[tokio::test]
+async fn a_list_comes_to_its_end_while_the_store_is_away_too() {
+    let fleet = Fleet::on_sqlite(&["central"]);
+    fleet.import_root_crl(1, &[]);
+    let inside = Inside::of(&fleet).await;
+    inside.app.context().store.close().await;
+    assert!(inside.app.refresh_status().await.is_err());
+    assert!(inside.app.status().served().full.is_ok(), "served as it is");
+    inside.clock.advance(31 * DAY);
+    assert!(inside.app.refresh_status().await.is_err());
+    assert!(inside.app.status().served().full.is_err(), "until it ends");
+}
+
+#[tokio::test]
 async fn lists_and_answers_give_the_same_reason_for_a_revoked_authoritys_leaves() {
     let fleet = Fleet::on_sqlite(&["central"]);
     let inside = Inside::of(&fleet).await;
