@@ -1,7 +1,5 @@
 //! What days, years and wrong clocks do to CRLs and OCSP answers: certificates, authorities and lists come to their ends.
 
-#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
-
 use ca_server::app::revocation;
 use pki::certificate::Certificate;
 use pki::crl::Reason;
@@ -181,6 +179,19 @@ async fn a_set_with_a_list_that_has_ended_is_not_served() {
         inside.app.status().served().full.is_ok(),
         "the next one heals it"
     );
+}
+
+#[tokio::test]
+async fn a_list_comes_to_its_end_while_the_store_is_away_too() {
+    let fleet = Fleet::on_sqlite(&["central"]);
+    fleet.import_root_crl(1, &[]);
+    let inside = Inside::of(&fleet).await;
+    inside.app.context().store.close().await;
+    assert!(inside.app.refresh_status().await.is_err());
+    assert!(inside.app.status().served().full.is_ok(), "served as it is");
+    inside.clock.advance(31 * DAY);
+    assert!(inside.app.refresh_status().await.is_err());
+    assert!(inside.app.status().served().full.is_err(), "until it ends");
 }
 
 #[tokio::test]
