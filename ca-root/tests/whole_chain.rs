@@ -1,4 +1,4 @@
-//! The three ceremonies, one after the other, as people hold them.
+//! The ceremonies, one after the other, as people hold them.
 
 #![allow(
     clippy::unwrap_used,
@@ -222,10 +222,14 @@ fn wrong_usage_is_exit_code_2_and_every_template_runs() {
             "{wrong:?}"
         );
     }
+    let other = Folder::with_root();
     for (template, request) in [
         ("create-root", None),
         ("sign-intermediate", Some("cluster-1.csr")),
         ("issue-crl", None),
+        ("cross-sign", None),
+        ("reissue-intermediate", None),
+        ("split-key", None),
     ] {
         if let Some(request) = request {
             folder.request(request, "anything");
@@ -233,5 +237,7 @@ fn wrong_usage_is_exit_code_2_and_every_template_runs() {
         let output = folder.ca_root(&["plan", template], "");
         assert!(output.status.success());
         folder.done(template, &String::from_utf8(output.stdout).unwrap());
+        folder.verified(&format!("{template}.transcript"));
+        folder.write("root-2.pem", other.read("root.pem"));
     }
 }

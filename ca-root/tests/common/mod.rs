@@ -175,7 +175,7 @@ impl Folder {
         self.write(&file, plan);
         let mut arguments = vec!["run", &file, "--transcript", &transcript, "--yes"];
         let secrets = ["--passphrase-file", "--pin-file", "--share", "--ask-shares"];
-        let has_shares = plan.contains("[shares]") && plan.contains("create-root");
+        let has_shares = plan.contains("\n[shares]") && plan.contains("create-root");
         if !has_shares && !secrets.iter().any(|flag| more.contains(flag)) {
             arguments.extend(["--passphrase-file", "pass"]);
         }
