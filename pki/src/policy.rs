@@ -41,9 +41,19 @@ pub struct Rule {
     /// Addresses that may be asked for.
     #[serde(default)]
     pub ip: Vec<IpAddr>,
-    /// The longest lifetime; the profile's where absent.
+    /// The longest lifetime; what the profile gives to who asks for none, where absent. A cluster's authority never signs
+    /// so near to its end that the longest would not fit.
     #[serde(default)]
     pub max_ttl: Option<Ttl>,
+}
+
+impl Rule {
+    /// The longest lifetime that it gives under `profile`.
+    #[must_use]
+    pub fn longest_ttl(&self, profile: Profile) -> Ttl {
+        let longest = self.max_ttl.unwrap_or(profile.default_ttl());
+        longest.min(profile.max_ttl())
+    }
 }
 
 /// What a cluster allows.
@@ -250,10 +260,7 @@ fn by_rule(
             profile: profile.as_str(),
             names: names.to_strings().join(", "),
         })?;
-    let longest = rule
-        .max_ttl
-        .unwrap_or(profile.max_ttl())
-        .min(profile.max_ttl());
+    let longest = rule.longest_ttl(profile);
     let default = profile.default_ttl().min(longest);
     let ttl = lifetime(asked, default, longest, policy.strict)?;
     Ok(Grant {

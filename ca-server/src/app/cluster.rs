@@ -70,10 +70,10 @@ impl ClusterDefinition {
     /// The longest life of any certificate that the cluster's authority signs for a caller.
     #[must_use]
     pub fn longest_ttl(&self) -> Ttl {
-        let by_rule = self.rules.iter().filter_map(|rule| {
-            let profile = Profile::builtin(&rule.profile)?.max_ttl();
-            Some(rule.max_ttl.map_or(profile, |ttl| ttl.min(profile)))
-        });
+        let by_rule = self
+            .rules
+            .iter()
+            .filter_map(|rule| Some(rule.longest_ttl(Profile::builtin(&rule.profile)?)));
         by_rule.fold(self.max_ttl, Ttl::max)
     }
 

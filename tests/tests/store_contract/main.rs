@@ -936,6 +936,7 @@ async fn a_sqlite_file_is_its_owners_alone_and_opens_again() {
         [
             "0001 create schema",
             "0002 revocation and status",
+            "0003 envelope keys",
             "0004 publication and ends"
         ]
     );
