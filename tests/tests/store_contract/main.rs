@@ -931,7 +931,11 @@ async fn a_sqlite_file_is_its_owners_alone_and_opens_again() {
     let url = StoreUrl::parse(&format!("sqlite://{}", path.display())).unwrap();
     assert_eq!(
         Store::migrate(&url, NOW).await.unwrap(),
-        ["0001 create schema", "0002 revocation and status"]
+        [
+            "0001 create schema",
+            "0002 revocation and status",
+            "0003 envelope keys"
+        ]
     );
     let store = Store::open(&url).await.unwrap();
     let id = furnish(&store).await;
