@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use ca_server::app::authority::{self, NewKey};
 use ca_server::app::cluster::{self, ClusterDefinition};
-use ca_server::app::{Context, status};
+use ca_server::app::{Context, NewKey, authority, status};
 use ca_server::config::{Config, Listeners};
 use ca_server::store::model::{AuthorityRow, AuthorityState, CrlShape};
 use pki::key::KeyAlgorithm;

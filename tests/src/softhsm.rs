@@ -25,7 +25,9 @@ pub struct SoftHsm {
 impl SoftHsm {
     /// No token yet. Without SoftHSM2 and `pkcs11-tool` the test is reported as skipped.
     pub fn or_skip(test: &str) -> Option<Self> {
-        let module = MODULES.iter().map(PathBuf::from).find(|path| path.exists());
+        let named = std::env::var_os("SIGNET_SOFTHSM_MODULE").map(PathBuf::from);
+        let usual = MODULES.iter().map(PathBuf::from);
+        let module = named.into_iter().chain(usual).find(|path| path.exists());
         let tools = ["softhsm2-util", "pkcs11-tool"].iter().all(|tool| {
             let found = Command::new("which").arg(tool).output();
             found.is_ok_and(|found| found.status.success())

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use ca_server::app::authority::{self, NewKey};
-use ca_server::app::{Context, ErrorKind};
+use ca_server::app::{Context, ErrorKind, NewKey, authority};
 use ca_server::clock::{ClockGuard, ManualClock};
 use ca_server::config::Config;
 use ca_server::store::model::{AuthorityState, CrlShape};

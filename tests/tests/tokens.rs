@@ -289,6 +289,22 @@ async fn a_cluster_moves_into_a_token_and_out_again_under_traffic() {
         if !more.is_empty() {
             server.log().wait_for(&["the key in its token works", id]);
         }
+        if !more.is_empty() {
+            // As long as its token is away, the one before it goes on.
+            let away = hsm.take_away("central");
+            let done = output(&mut fleet.ca_server(&["authority", "activate", id]));
+            let text = String::from_utf8(done.stderr).unwrap();
+            assert!(
+                !done.status.success() && text.contains("no token fits"),
+                "{text}"
+            );
+            away.put_back();
+            wait_until("the key in its token", || {
+                let labels = format!("{{authority=\"{id}\",token=\"central\"}}");
+                let up = metric(&server, &format!("signet_token_canary_up{labels}"));
+                (up.as_deref() == Some("1")).then_some(())
+            });
+        }
         run(&mut fleet.ca_server(&["authority", "activate", id]));
         wait_until("the new authority signs", || {
             server

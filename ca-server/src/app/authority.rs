@@ -1,19 +1,17 @@
 //! Authorities: request → carry → import → published → active → retiring → retired. Two slots a cluster: one that signs,
 //! and the next, which everyone trusts before it signs.
 
-use hsm::pkcs11::KeyOrigin;
-use hsm::{Signer, SoftwareSigner};
 use pki::certificate::{Certificate, Issuer};
 use pki::csr::prepare_request;
-use pki::key::{KeyAlgorithm, PublicKey};
-use pki::name::{AuthorityId, ClusterName, DistinguishedName, KeyUri};
+use pki::name::{AuthorityId, ClusterName, DistinguishedName};
 use pki::profile::Profile;
 use pki::rotation::{self, Life};
 use pki::time::{Timestamp, Ttl};
 
 use super::cluster::{self, ClusterDefinition, Role};
-use super::signing::{self, Key};
-use super::{Context, Error, ErrorKind, status, tokens};
+use super::new_key::NewKey;
+use super::signing::Key;
+use super::{Context, Error, ErrorKind, status};
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 
 /// For how long a replica may not have heard that another authority signs now.
@@ -59,25 +57,6 @@ fn check_shape(context: &Context, shape: CrlShape) -> Result<(), Error> {
         _ => return Ok(()),
     };
     Err(Error::new(ErrorKind::Malformed, "crl-shape", fault))
-}
-
-/// Where an authority's key comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NewKey {
-    /// It is made here, and rests in the store.
-    InStore(KeyAlgorithm),
-    /// It is made in the token of this label, labelled as its authority.
-    InToken(String, KeyAlgorithm),
-    /// It is in a token already.
-    Existing(KeyUri),
-}
-
-/// A key that was made or found, and what the store keeps of it.
-struct KeyOfRequest {
-    key: Key,
-    public_key: PublicKey,
-    sealed: Option<Vec<u8>>,
-    in_token: Option<(KeyUri, KeyOrigin)>,
 }
 
 /// Makes the key of a cluster's next authority, and the request that is carried to whoever signs it.
@@ -137,7 +116,7 @@ pub async fn request(
         }),
     )
     .map_err(|error| Error::malformed("subject", error))?;
-    let made = make_key(context, &id, new_key).await?;
+    let made = new_key.make(context, &id).await?;
     let request = made
         .key
         .seal(prepare_request(&subject, &made.public_key))
@@ -198,50 +177,6 @@ pub async fn abandon(
     context.store.update_authority(&row, row.version).await?;
     event(context, actor, "authority.abandon", &row).await?;
     find(context, id).await
-}
-
-async fn make_key(
-    context: &Context,
-    id: &AuthorityId,
-    new_key: &NewKey,
-) -> Result<KeyOfRequest, Error> {
-    let signer = match new_key {
-        NewKey::InStore(algorithm) => {
-            if context.tokens.require_confined() {
-                return Err(signing::not_confined("the key would be in the store"));
-            }
-            let (signer, pkcs8) = SoftwareSigner::generate(*algorithm).map_err(Error::internal)?;
-            let sealed = context
-                .key_encryption_key
-                .seal(id, signer.public_key(), &pkcs8)
-                .map_err(Error::internal)?;
-            return Ok(KeyOfRequest {
-                public_key: signer.public_key().clone(),
-                key: Key::in_memory(signer),
-                sealed: Some(sealed),
-                in_token: None,
-            });
-        }
-        NewKey::InToken(label, algorithm) => {
-            let token = context.tokens.labelled(label)?;
-            token.generate(id.as_str(), *algorithm).await?
-        }
-        NewKey::Existing(uri) => context.tokens.of(uri)?.find(uri).await?,
-    };
-    let (uri, origin) = (signer.uri(), signer.origin());
-    if context.tokens.require_confined() {
-        tokens::check_confined(uri, origin)?;
-    }
-    let public_key = signer.public_key().clone();
-    let key = context.tokens.key(id, uri, public_key.clone());
-    let key = Key::Token(key.ok_or_else(|| Error::internal("the key's token is not named"))?);
-    key.make_ready().await?;
-    Ok(KeyOfRequest {
-        key,
-        public_key,
-        sealed: None,
-        in_token: Some((uri.clone(), origin)),
-    })
 }
 
 /// A name of at most 64 characters (RFC 5280 appendix A.1).
@@ -451,10 +386,11 @@ fn parse_chain(row: &AuthorityRow) -> Result<Vec<Certificate>, Error> {
         .collect()
 }
 
-/// Makes a published authority the one that signs; the one before it retires.
+/// Makes a published authority the one that signs; the one before it retires. A key in a token that this process can reach
+/// shows first that it signs.
 ///
 /// # Errors
-/// When it is not published, would end before the leaves it signs, lost a race, or the store is away.
+/// When it is not published, its key does not sign, it would end before the leaves it signs, lost a race, or the store is away.
 pub async fn activate(context: &Context, id: &AuthorityId, actor: &str) -> Result<(), Error> {
     let row = find(context, id).await?;
     if row.state != AuthorityState::Published {
@@ -470,6 +406,9 @@ pub async fn activate(context: &Context, id: &AuthorityId, actor: &str) -> Resul
     let now = context.clock.trusted_now()?;
     rotation::may_activate(life(&row)?, longest_leaf, now)
         .map_err(|error| refuse("life", error.to_string()))?;
+    if let Some(key) = Key::of(context, &row)? {
+        key.make_ready().await?;
+    }
     context.store.swap_active(id, row.version, now).await?;
     event(context, actor, "authority.activate", &row).await
 }
@@ -542,9 +481,15 @@ pub async fn reconcile(context: &Context) -> Result<(), Error> {
     let now = context.clock.trusted_now()?;
     let rows = context.store.authorities().await?;
     for row in &rows {
+        // Who has its token signs its first CRL and has it take over; that it has ended anybody may see.
+        let is_elsewhere = || {
+            let uri = row.key_uri.as_ref();
+            uri.is_some_and(|uri| context.tokens.of(uri).is_err())
+        };
         let step = match row.state {
             AuthorityState::Requested | AuthorityState::Retired => continue,
             _ if has_ended(row, now) => end(context, row).await,
+            AuthorityState::Imported | AuthorityState::Published if is_elsewhere() => continue,
             AuthorityState::Imported => publish(context, &row.id, ACTOR).await.map(|_| ()),
             AuthorityState::Published if is_due(context, row, &rows, now).await? => {
                 activate(context, &row.id, ACTOR).await
@@ -555,7 +500,8 @@ pub async fn reconcile(context: &Context) -> Result<(), Error> {
             _ => continue,
         };
         if let Err(error) = step {
-            if error.kind() == ErrorKind::Unavailable {
+            // A token that is away is no reason for the other clusters to stand still.
+            if error.reason() == "store" {
                 return Err(error);
             }
             tracing::warn!(authority.id = %row.id, error = %error.detail(), "the authority stays as it is");

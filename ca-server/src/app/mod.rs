@@ -9,6 +9,7 @@ mod error;
 pub mod fleet;
 pub mod issue;
 pub mod keys;
+mod new_key;
 mod own;
 mod quota;
 pub mod revocation;
@@ -26,6 +27,7 @@ use hsm::sealed::KeyEncryptionKey;
 use tokio::sync::watch;
 
 pub use error::{Error, ErrorKind, chain};
+pub use new_key::NewKey;
 
 use crate::authn::token::TokenCache;
 use crate::clock::ClockGuard;

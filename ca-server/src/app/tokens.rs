@@ -143,7 +143,7 @@ impl NamedToken {
             return Ok(token.clone());
         }
         if let Some(fault) = *refused {
-            return Err(self.away(TokenError::Pin(fault)));
+            return Err(self.away(&TokenError::Pin(fault)));
         }
         let settings = self.settings.clone();
         let opened = tokio::task::spawn_blocking(move || open(settings));
@@ -158,7 +158,7 @@ impl NamedToken {
                 if let TokenError::Pin(fault) = &error {
                     *refused = Some(*fault);
                 }
-                return Err(self.away(error));
+                return Err(self.away(&error));
             }
         };
         Ok(self.open.get_or_init(|| token).clone())
@@ -221,10 +221,10 @@ impl NamedToken {
             work(&token)
         });
         let done = done.await.map_err(Error::internal)?;
-        done.map_err(|error| self.away(error))
+        done.map_err(|error| self.away(&error))
     }
 
-    fn away(&self, error: TokenError) -> Error {
+    fn away(&self, error: &TokenError) -> Error {
         let text = format!("token {}: {}", self.label(), error.chain());
         match error {
             TokenError::LabelTaken { .. }

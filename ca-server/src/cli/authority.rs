@@ -11,13 +11,16 @@ use pki::name::{AuthorityId, ClusterName, KeyUri};
 use pki::time::Ttl;
 use pki::{crypto, pem};
 
-use crate::app::authority::{self, NewKey};
 use crate::app::status::root::{self, AtItsIssuer};
-use crate::app::{fleet, revocation};
+use crate::app::{NewKey, authority, fleet, revocation};
 use crate::config::Config;
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process has one, and moves it a few times"
+)]
 pub(super) enum AuthorityCommand {
     /// Make the key of a cluster's next authority, and the request to carry to whoever signs it.
     Request {

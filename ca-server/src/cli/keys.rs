@@ -11,6 +11,10 @@ use crate::app::tokens::Tokens;
 use crate::config::{Config, CredentialName, WrappingSource};
 
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process has one, and moves it a few times"
+)]
 pub(super) enum KeysCommand {
     /// Tell what the installation's keys rest under, and since when.
     Show,

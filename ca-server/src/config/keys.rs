@@ -207,3 +207,130 @@ impl TokenSettings {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Fault};
+
+    fn parse(keys: &str) -> Result<Config, Vec<String>> {
+        let text = format!(
+            "[server]\ncluster = \"c\"\nnames = [\"localhost\"]\n[store]\nurl = \"sqlite:///x.db\"\n[keys]\n{keys}"
+        );
+        let directory = "/run/credentials/ca.service".to_owned();
+        let environment = BTreeMap::from([(CREDENTIALS_DIRECTORY.to_owned(), directory)]);
+        Config::parse(&text, &environment)
+            .map_err(|faults| faults.0.iter().map(Fault::to_string).collect())
+    }
+
+    #[test]
+    fn keys_rest_under_one_of_three() {
+        let config = parse("credential = \"signet\"\nlock_memory = true").unwrap();
+        assert_eq!(config.keys.wrapping.kind(), WrappingKind::Credential);
+        assert_eq!(
+            config.keys.credentials_directory,
+            Some(PathBuf::from("/run/credentials/ca.service"))
+        );
+        assert!(config.keys.lock_memory && !config.keys.require_confined);
+        let config = parse("token = \"pkcs11:token=a;object=b\"").unwrap();
+        assert!(
+            config
+                .describe()
+                .contains("keys.token = pkcs11:token=a;object=b\n")
+        );
+        for (keys, fault) in [
+            ("", "keys.passphrase_file: one of"),
+            (
+                "passphrase_file = \"/x\"\ncredential = \"y\"",
+                "keys.passphrase_file: one of",
+            ),
+            (
+                "credential = \"../y\"",
+                "keys.credential: a credential's name",
+            ),
+            (
+                "credential = \"..\"",
+                "keys.credential: a credential's name",
+            ),
+            ("token = \"pkcs11:token=a\"", "keys.token: names no key"),
+            (
+                "token = \"pkcs11:token=a?pin-value=1234\"",
+                "keys.token: the PKCS#11 URI has a PIN",
+            ),
+            (
+                "passphrase_file = \"/x\"\nlock_memory = 7",
+                "keys.lock_memory: ",
+            ),
+            (
+                "passphrase_file = \"/x\"\npassphrase = \"y\"",
+                "keys.passphrase: is not a known key",
+            ),
+        ] {
+            let faults = parse(keys).unwrap_err();
+            assert!(
+                faults.iter().any(|it| it.starts_with(fault)),
+                "{keys}: {faults:?}"
+            );
+            assert!(faults.iter().all(|it| !it.contains("1234")), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_named_by_its_label_and_reached_by_an_absolute_path() {
+        let token = |uri: &str, more: &str| {
+            let module = "module = \"/usr/lib/m.so\"\npin_file = \"/etc/pin\"";
+            format!("[[token]]\nuri = \"{uri}\"\n{module}\n{more}\n")
+        };
+        let with = |tokens: &str| parse(&format!("passphrase_file = \"/x\"\n{tokens}"));
+        let two =
+            token("pkcs11:token=a", "canary = \"5s\"") + &token("pkcs11:token=b;serial=1", "");
+        let config = with(&two).unwrap();
+        let labels: Vec<_> = config
+            .tokens
+            .iter()
+            .map(|token| token.label.as_str())
+            .collect();
+        assert_eq!(labels, ["a", "b"]);
+        assert_eq!(config.tokens[0].canary, Duration::from_secs(5));
+        assert_eq!(config.tokens[1].sessions, 4);
+        let relative =
+            "[[token]]\nuri = \"pkcs11:token=a\"\nmodule = \"../m.so\"\npin_file = \"/p\"";
+        for (tokens, fault) in [
+            (token("pkcs11:serial=1", ""), "token[0].uri: has no token=…"),
+            (
+                token("pkcs11:token=a;object=k", ""),
+                "token[0].uri: names a key",
+            ),
+            (
+                token("pkcs11:token=a", "sessions = 65"),
+                "token[0].sessions: ",
+            ),
+            (
+                token("pkcs11:token=a", "canary = \"0s\""),
+                "token[0].canary: ",
+            ),
+            (
+                token("pkcs11:token=a", "pin = \"1\""),
+                "token[0].pin: is not a known key",
+            ),
+            (
+                two.replace("token=b;serial=1", "token=a"),
+                "token[1].uri: two tokens",
+            ),
+            (
+                relative.to_owned(),
+                "token[0].module: is not an absolute path",
+            ),
+            (
+                "[token]\nuri = \"x\"".to_owned(),
+                "token: expected a list of tables",
+            ),
+        ] {
+            let faults = with(&tokens).unwrap_err();
+            assert!(
+                faults.iter().any(|it| it.starts_with(fault)),
+                "{tokens}: {faults:?}"
+            );
+        }
+    }
+}
