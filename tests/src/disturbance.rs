@@ -20,11 +20,16 @@ impl Drop for StopOnDrop<'_> {
 pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None` where this user may not mount.
+    /// One of 64 MB; `None` where this user may not mount.
     pub fn mount() -> Option<Self> {
+        Self::of_megabytes(64)
+    }
+
+    /// One of this size; `None` where this user may not mount.
+    pub fn of_megabytes(size: u32) -> Option<Self> {
         let directory = tempfile::TempDir::new().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={size}m"), "tmpfs"])
             .arg(directory.path())
             .output();
         mounted

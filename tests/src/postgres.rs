@@ -61,10 +61,18 @@ impl Postgres {
     /// # Errors
     /// When the programs are missing or fail.
     pub fn start_with(settings: &[&str]) -> Result<Self> {
+        Self::start_in(&std::env::temp_dir(), settings)
+    }
+
+    /// The same, with its directory below `parent`, such as a disk of its own.
+    ///
+    /// # Errors
+    /// When the programs are missing or fail.
+    pub fn start_in(parent: &Path, settings: &[&str]) -> Result<Self> {
         let bin = Self::binaries().context("no Postgres binaries")?;
         let directory = tempfile::Builder::new()
             .prefix("signet-pg-")
-            .tempdir()?
+            .tempdir_in(parent)?
             .keep();
         let user = unprivileged_user()?;
         if let Some((uid, gid)) = user {

@@ -243,6 +243,73 @@ async fn a_protocol_that_is_not_ours_gets_an_end_and_pings_get_answers() {
 }
 
 #[tokio::test]
+async fn a_request_within_a_request_is_none_and_nothing_is_upgraded() {
+    let fleet = Fleet::on_sqlite(&["central"]);
+    let server = fleet.serve();
+    let hidden = "GET /bundles/cluster.local.pem HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let kind = "Host: x\r\nContent-Type: application/ocsp-request\r\n";
+    for (what, lengths) in [
+        ("chunks alone", "Transfer-Encoding: chunked\r\n"),
+        (
+            "length, then chunks",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "chunks, then length",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ),
+        ("two lengths", "Content-Length: 5\r\nContent-Length: 0\r\n"),
+        ("a list of lengths", "Content-Length: 5, 0\r\n"),
+        ("a signed length", "Content-Length: +5\r\n"),
+        ("chunks that are none", "Transfer-Encoding: xchunked\r\n"),
+        (
+            "chunks, then something",
+            "Transfer-Encoding: chunked, identity\r\n",
+        ),
+    ] {
+        let request = format!("POST /ocsp HTTP/1.1\r\n{kind}{lengths}\r\n0\r\n\r\n{hidden}");
+        let stream = tokio::net::TcpStream::connect(server.public).await.unwrap();
+        let answer = exchange(stream, request.as_bytes()).await;
+        // Behind a request that is plain to everybody, the next one is the next one.
+        let next = answer.contains("BEGIN CERTIFICATE");
+        assert_eq!(next, what == "chunks alone", "{what}: {answer}");
+    }
+    let upgrade = "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    let bundle = "/bundles/cluster.local.pem";
+    let answer = http(server.public, "GET", bundle, upgrade).await;
+    assert_eq!(
+        status(&answer),
+        "200",
+        "as if it had not been asked: {answer}"
+    );
+
+    // A session is resumed, and nothing is taken from it before the handshake is over.
+    let mut config = (*tls(&fleet, b"h2", None)).clone();
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let stream = tokio::net::TcpStream::connect(server.issue).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connecting = TlsConnector::from(config.clone());
+        let connecting = connecting.connect_with(name, stream, |connection| {
+            assert!(connection.early_data().is_none(), "a ticket for early data");
+        });
+        let mut stream = connecting.await.unwrap();
+        // Its ticket comes with the first octets.
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
+        stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        stream.read_exact(&mut [0; 9]).await.unwrap();
+        kinds.push(stream.get_ref().1.handshake_kind());
+    }
+    use rustls::HandshakeKind::{Full, Resumed};
+    assert_eq!(kinds, [Some(Full), Some(Resumed)]);
+}
+
+#[tokio::test]
 async fn each_listener_shows_its_own_things_to_its_own_callers() {
     let fleet = Fleet::on_sqlite(&["central"]);
     let server = fleet.serve();

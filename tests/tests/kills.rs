@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use ca_server::store::model::{RecordFilter, StoredRecord};
 use ca_server::store::{Store, StoreUrl};
 use pki::serial::Serial;
-use tests::fleet::Fleet;
+use tests::fleet::{Fleet, Server};
 use tests::load::Calls;
 use tests::load::hammer::Hammer;
 use tests::postgres::Postgres;
@@ -171,4 +171,41 @@ async fn a_stop_under_load_loses_nothing_on_postgres() {
     let url = postgres.create_database().unwrap();
     let fleet = Fleet::on_postgres(&url, &["central"]);
     stops_gracefully(&fleet, &url).await;
+}
+
+/// Two servers that began from one copy of a store draw their own randomness: no serial number is drawn twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_from_one_snapshot_draw_no_serial_number_twice() {
+    let fleet = Fleet::on_sqlite(&["central"]);
+    let mut first = fleet.serve();
+    assert!(
+        first.process().terminate(),
+        "the file alone is the snapshot"
+    );
+    let copy = fleet.path("copy.db");
+    std::fs::copy(fleet.path("ca.db"), &copy).unwrap();
+    let mut other = fleet.ca_server(&["serve"]);
+    other.env("SIGNET__STORE__URL", format!("sqlite://{}", copy.display()));
+    let servers = [fleet.serve(), Server::start(&mut other, &fleet)];
+    let mut hammers = Vec::new();
+    for server in &servers {
+        hammers.push(Hammer::start(server, calls(&fleet), CLIENTS).await);
+    }
+    let mut drawn = BTreeSet::new();
+    let mut received = 0;
+    for hammer in hammers {
+        hammer.more_certificates(500).await;
+        let seen = hammer.stop().await;
+        assert_eq!(seen.by_issuer.len(), 1, "one authority");
+        received += seen.received.len();
+        drawn.extend(seen.received);
+    }
+    assert_eq!(drawn.len(), received, "a serial number was drawn twice");
+    // What tells them apart is 128 random bits: no bit is the same in all.
+    let bits = |serial: &Serial| u128::from_be_bytes(serial.as_bytes()[3..19].try_into().unwrap());
+    let (all, none) = drawn
+        .iter()
+        .map(bits)
+        .fold((u128::MAX, 0), |(all, any), bits| (all & bits, any | bits));
+    assert_eq!((all, none), (0, u128::MAX), "bits that never change");
 }

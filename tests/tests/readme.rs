@@ -1,11 +1,15 @@
 //! The README's "For real" section, run line by line as it is written; only the build is replaced by programs that are built already.
+//! And what an operator copies from `deploy`, as it is read by what it is for.
 
 #![expect(clippy::expect_used, reason = "what fails here is a failed test")]
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
-use tests::process::{program, run};
+use tests::fleet::Fleet;
+use tests::parts::{repository, skip};
+use tests::process::{output, program, run};
 
 const README: &str = include_str!("../../README.md");
 
@@ -51,10 +55,96 @@ fn the_ten_minute_section_works_as_written() {
     }
 }
 
+/// A sample of `deploy`.
+fn sample(name: &str) -> PathBuf {
+    repository().join("deploy").join(name)
+}
+
 #[test]
-fn the_deployed_samples_are_accepted() {
-    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/ca-server.toml");
-    let said =
-        run(Command::new(program("ca-server")).args(["--config", sample, "config", "check"]));
+fn every_deployed_sample_has_a_test_here() {
+    let mut samples: Vec<_> = std::fs::read_dir(sample(""))
+        .expect("deploy is there")
+        .map(|entry| entry.expect("it is read").file_name())
+        .collect();
+    samples.sort();
+    assert_eq!(
+        samples,
+        ["ca-server.service", "ca-server.toml", "cluster.toml"]
+    );
+}
+
+#[test]
+fn the_sample_configuration_has_no_faults() {
+    let mut check = Command::new(program("ca-server"));
+    check.arg("--config").arg(sample("ca-server.toml"));
+    let said = run(check.args(["config", "check"]));
     assert!(said.contains("no faults"), "{said}");
+}
+
+/// The file with its commented keys and sections switched on.
+fn everything_on(text: &str) -> String {
+    let is_toml = |line: &&str| line.starts_with('[') || line.contains(" = ");
+    let lines = text.lines().map(|line| {
+        let bare = line.strip_prefix("# ");
+        bare.filter(is_toml).unwrap_or(line)
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_sample_cluster_is_applied_as_it_is_and_with_everything_on() {
+    const KUBECONFIG: &str = r#"apiVersion: v1
+kind: Config
+current-context: central
+contexts: [{ name: central, context: { cluster: central, user: signet } }]
+clusters: [{ name: central, cluster: { server: "https://kubernetes.example" } }]
+users: [{ name: signet, user: { token: "a token" } }]
+"#;
+    let fleet = Fleet::on_sqlite(&["central"]);
+    let text = std::fs::read_to_string(sample("cluster.toml")).expect("it is there");
+    let own = "/etc/signet/central.kubeconfig";
+    let kubeconfig = fleet.path("central.kubeconfig");
+    std::fs::write(&kubeconfig, KUBECONFIG).expect("it is written");
+    let all = everything_on(&text).replace(own, kubeconfig.to_str().expect("it is UTF-8"));
+    assert_ne!(all, text);
+    for text in [&text, &all] {
+        let file = fleet.path("cluster.toml");
+        std::fs::write(&file, text).expect("it is written");
+        let said = run(fleet.ca_server(&["cluster", "apply"]).arg(&file));
+        assert!(said.contains("cluster central"), "{said}");
+    }
+    let shown = run(&mut fleet.ca_server(&["cluster", "show", "central"]));
+    for on in ["kubeconfig", "**.example.com", "istio-ca"] {
+        assert!(shown.contains(on), "{on:?} is missing in:\n{shown}");
+    }
+}
+
+#[test]
+fn systemd_takes_the_sample_unit() {
+    let test = "systemd_takes_the_sample_unit";
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        return skip(test, "no systemd-analyze; see tests/parts/install");
+    }
+    let text = std::fs::read_to_string(sample("ca-server.service")).expect("it is there");
+    // It wants to see the program; ours is not installed here.
+    let ours = program("ca-server");
+    let text = text.replace(
+        "/usr/local/bin/ca-server",
+        ours.to_str().expect("it is UTF-8"),
+    );
+    let place = TempDir::new().expect("there is room");
+    let unit = place.path().join("ca-server.service");
+    std::fs::write(&unit, text).expect("it is written");
+    let judged = output(Command::new("systemd-analyze").arg("verify").arg(&unit));
+    let said = String::from_utf8_lossy(&judged.stderr);
+    // It tells of other units of the machine too, and has a status of its own for that.
+    let about_it: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("ca-server"))
+        .collect();
+    assert!(about_it.is_empty(), "{about_it:#?}");
 }

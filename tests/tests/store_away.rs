@@ -200,14 +200,125 @@ async fn a_full_disk_stops_issuance_until_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_steps_stops_issuance_until_an_operator_accepts_it() {
-    let Some(library) = libfaketime() else {
-        let test = "a_clock_that_steps_stops_issuance_until_an_operator_accepts_it";
-        return tests::parts::skip(
-            test,
-            "libfaketime is not installed; see tests/parts/install",
-        );
+async fn a_full_disk_under_postgres_stops_issuance_until_there_is_room() {
+    let test = "a_full_disk_under_postgres_stops_issuance_until_there_is_room";
+    if Postgres::binaries().is_none() {
+        return tests::parts::skip(test, "no Postgres; see tests/parts/install");
+    }
+    let Some(disk) = SmallDisk::of_megabytes(160) else {
+        let reason = "this user may not mount a tmpfs; run it as root";
+        return tests::parts::skip(test, reason);
     };
+    let settings = ["fsync=off", "full_page_writes=off", "max_wal_size=32MB"];
+    let postgres = Postgres::start_in(&disk.path("."), &settings).unwrap();
+    let url = postgres.create_database().unwrap();
+    let fleet = Fleet::on_postgres(&url, &["central"]);
+    let server = fleet.serve();
+    let hammer = Hammer::start(&server, calls(&fleet), CLIENTS).await;
+    hammer.more_certificates(50).await;
+    hammer.forget_refusals();
+    disk.fill();
+    hammer
+        .until("a refusal", |seen| !seen.refused.is_empty())
+        .await;
+    hammer.turn_over().await;
+    assert_eq!(readiness(&server).await.0, 503);
+    disk.make_room();
+    assert_unavailable(&hammer.forget_refusals());
+    assert_recovered(&hammer).await;
+    let seen = hammer.stop().await;
+    assert_on_record(&url, &seen.received).await;
+}
+
+/// Takes every connection that Postgres has left.
+async fn take_connections(url: &str) -> Vec<PgConnection> {
+    let mut taken = Vec::new();
+    while let Ok(connection) = PgConnection::connect(url).await {
+        taken.push(connection);
+    }
+    taken
+}
+
+/// How many connections the server has.
+async fn connections(operator: &mut PgConnection) -> i64 {
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ca-server' AND pid <> pg_backend_pid()";
+    sqlx::query_scalar(count).fetch_one(operator).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_whose_connections_others_hold_is_an_outage_and_no_more() {
+    let test = "a_postgres_whose_connections_others_hold_is_an_outage_and_no_more";
+    if Postgres::binaries().is_none() {
+        return tests::parts::skip(test, "no Postgres; see tests/parts/install");
+    }
+    let settings = ["fsync=off", "max_connections=20"];
+    let postgres = Postgres::start_with(&settings).unwrap();
+    let url = postgres.create_database().unwrap();
+    let fleet = Fleet::on_postgres(&url, &["central"]);
+    let server = fleet.serve();
+    let hammer = Hammer::start(&server, calls(&fleet), CLIENTS).await;
+    hammer.more_certificates(50).await;
+    hammer.forget_refusals();
+    let mut operator = PgConnection::connect(&url).await.unwrap();
+    let mut others = Vec::new();
+    // The server's are ended, and taken before it has them back: it may win a few times.
+    let taking = async {
+        while connections(&mut operator).await > 0 {
+            sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ca-server'")
+                .execute(&mut operator)
+                .await
+                .unwrap();
+            others.extend(take_connections(&url).await);
+        }
+    };
+    let taken = tokio::time::timeout(Duration::from_secs(60), taking).await;
+    assert!(taken.is_ok(), "the server always has a connection");
+    hammer.turn_over().await;
+    hammer.forget_refusals();
+    let before = hammer.look(|seen| seen.received.len());
+    hammer.turn_over().await;
+    assert_eq!(hammer.look(|seen| seen.received.len()), before);
+    assert_eq!(readiness(&server).await.0, 503);
+    let slowest = hammer.look(|seen| seen.slowest);
+    assert!(slowest < LONGEST_ANSWER, "an answer took {slowest:?}");
+    assert_unavailable(&hammer.forget_refusals());
+    for connection in others {
+        connection.close().await.unwrap();
+    }
+    assert_recovered(&hammer).await;
+    let seen = hammer.stop().await;
+    assert_on_record(&url, &seen.received).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_connections_are_few_and_enough() {
+    if Postgres::binaries().is_none() {
+        let test = "five_connections_are_few_and_enough";
+        return tests::parts::skip(test, "no Postgres; see tests/parts/install");
+    }
+    let settings = [
+        "fsync=off",
+        "max_connections=5",
+        "superuser_reserved_connections=0",
+    ];
+    let postgres = Postgres::start_with(&settings).unwrap();
+    let url = postgres.create_database().unwrap();
+    let fleet = Fleet::on_postgres(&url, &["central"]);
+    let mut server = fleet.serve();
+    let hammer = Hammer::start(&server, calls(&fleet), CLIENTS).await;
+    hammer.more_certificates(100).await;
+    // What it cannot do for want of a connection it says as of any outage; it goes on all the same.
+    for status in hammer.forget_refusals() {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    }
+    hammer.more_certificates(100).await;
+    let seen = hammer.stop().await;
+    assert!(server.process().terminate(), "a stop is clean");
+    assert_on_record(&url, &seen.received).await;
+}
+
+async fn clock_scenario() -> Option<(Fleet, Clock, Server, Hammer)> {
+    let library = libfaketime()?;
     let fleet = Fleet::on_sqlite(&["central"]);
     let clock = Clock::of(&fleet);
     let mut serve = with_clock(fleet.ca_server(&["serve"]), &library, &clock);
@@ -215,27 +326,86 @@ async fn a_clock_that_steps_stops_issuance_until_an_operator_accepts_it() {
     let hammer = Hammer::start(&server, calls(&fleet), 2).await;
     hammer.more_certificates(10).await;
     assert!(hammer.forget_refusals().is_empty(), "before the step");
+    Some((fleet, clock, server, hammer))
+}
 
-    clock.set("+2h");
-    hammer.turn_over().await;
-    let before = hammer.look(|seen| seen.received.len());
-    hammer.turn_over().await;
-    assert_eq!(hammer.look(|seen| seen.received.len()), before);
-    let refused = hammer.forget_refusals();
-    assert_unavailable(&refused);
-    assert!(refused[0].message().contains("clock"), "{:?}", refused[0]);
-    let (code, why) = readiness(&server).await;
-    assert_eq!(code, 503);
-    assert!(why.contains("ca-server clock accept"), "{why}");
+fn skip_clock(test: &str) {
+    tests::parts::skip(
+        test,
+        "libfaketime is not installed; see tests/parts/install",
+    );
+}
 
-    // A stop holds even when the clock is right again: nobody knows what it was meanwhile.
-    clock.set("+0");
-    hammer.turn_over().await;
-    assert_unavailable(&hammer.forget_refusals());
-    run(&mut fleet.ca_server(&["clock", "accept"]));
-    assert_recovered(&hammer).await;
-    assert_eq!(readiness(&server).await.0, 200);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_steps_stops_issuance_until_an_operator_accepts_it() {
+    let Some((fleet, clock, server, hammer)) = clock_scenario().await else {
+        return skip_clock("a_clock_that_steps_stops_issuance_until_an_operator_accepts_it");
+    };
+    for step in ["+2h", "-2d", "+400d"] {
+        clock.set(step);
+        hammer.turn_over().await;
+        hammer.forget_refusals();
+        let before = hammer.look(|seen| seen.received.len());
+        hammer.turn_over().await;
+        assert_eq!(hammer.look(|seen| seen.received.len()), before, "{step}");
+        let refused = hammer.forget_refusals();
+        assert_unavailable(&refused);
+        assert!(refused[0].message().contains("clock"), "{:?}", refused[0]);
+        let (code, why) = readiness(&server).await;
+        assert_eq!(code, 503, "{step}");
+        assert!(why.contains("ca-server clock accept"), "{why}");
+
+        // A stop holds even when the clock is right again: nobody knows what it was meanwhile.
+        clock.set("+0");
+        hammer.turn_over().await;
+        assert_unavailable(&hammer.forget_refusals());
+        run(&mut fleet.ca_server(&["clock", "accept"]));
+        assert_recovered(&hammer).await;
+        assert_eq!(readiness(&server).await.0, 200, "{step}");
+    }
     hammer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_corrections_of_the_clock_stop_nothing() {
+    let Some((_fleet, clock, server, hammer)) = clock_scenario().await else {
+        return skip_clock("small_corrections_of_the_clock_stop_nothing");
+    };
+    for step in ["+5", "-5", "+40", "+0"] {
+        clock.set(step);
+        hammer.turn_over().await;
+        let before = hammer.look(|seen| seen.received.len());
+        hammer.turn_over().await;
+        assert!(hammer.look(|seen| seen.received.len()) > before, "{step}");
+        let refused = hammer.forget_refusals();
+        assert!(refused.is_empty(), "{step}: {refused:?}");
+        assert_eq!(readiness(&server).await.0, 200, "{step}");
+    }
+    hammer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_the_database_contradicts_keeps_a_server_from_issuing_at_its_start() {
+    let test = "a_clock_that_the_database_contradicts_keeps_a_server_from_issuing_at_its_start";
+    let Some(library) = libfaketime() else {
+        return skip_clock(test);
+    };
+    let Some(postgres) = postgres(test) else {
+        return;
+    };
+    let fleet = Fleet::on_postgres(&postgres.create_database().unwrap(), &["central"]);
+    let clock = Clock::of(&fleet);
+    for step in ["-2d", "+400d"] {
+        clock.set(step);
+        let mut serve = with_clock(fleet.ca_server(&["serve"]), &library, &clock);
+        let process = tests::process::Process::start(&mut serve);
+        let told = process.log().wait_for(&["no serving certificate yet"]);
+        assert!(told.contains("the database's clock"), "{step}: {told}");
+        assert_eq!(process.log().count("listener=\"issue\""), 0);
+        clock.set("+0");
+        run(&mut fleet.ca_server(&["clock", "accept"]));
+        process.log().wait_for(&["listening", "listener=\"issue\""]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

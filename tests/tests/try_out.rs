@@ -1,13 +1,21 @@
-//! The try-out, as somebody new runs it: once, again, from the beginning, and what it says to try next.
+//! The try-out, as somebody new runs it: once, again, from the beginning, and everything that it says to try next.
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pki::certificate::Certificate;
 use tests::parts::{repository, skip};
 use tests::process::{output, outside_cargo, program, read, run};
+
+/// One try-out at a time: each looks for the documented ports, and keeps what it found.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs the try-out in `directory` up to its proof; gives what it said.
 fn demo(directory: &Path, more: &[&str]) -> String {
@@ -20,14 +28,29 @@ fn certificate(path: &Path) -> Certificate {
     Certificate::parse_pem(&read(path)).unwrap().remove(0)
 }
 
-/// The command that was printed with `word` in it.
-fn printed<'a>(said: &'a str, word: &str) -> &'a str {
-    let mut commands = said.lines().filter(|line| line.starts_with("  "));
-    commands
-        .find(|line| line.contains(word))
-        .unwrap_or_else(|| panic!("no command with {word:?} in:\n{said}"))
-        .trim()
+/// The commands that were printed, in order; one may have several lines.
+fn printed(said: &str) -> Vec<String> {
+    let (_, next) = said.split_once("\n# Try next").unwrap();
+    let parts = next.split("\n# ").map(|part| {
+        let lines = part.lines().skip(1);
+        let lines: Vec<_> = lines.map_while(|line| line.strip_prefix("  ")).collect();
+        lines.join("\n")
+    });
+    parts.collect()
 }
+
+/// What each of the printed commands is to say, in their order.
+const TRY_NEXT: [(&str, &str); 9] = [
+    ("ca inspect", "spiffe://demo.signet/"),
+    ("openssl verify", ": OK"),
+    ("records list", "spiffe://demo.signet/"),
+    ("ca-root verify", "ok"),
+    ("/bundles/", "BEGIN CERTIFICATE"),
+    ("revoke --spiffe-id", "superseded"),
+    ("/metrics", "signet_"),
+    ("ca renew", ""),
+    ("ca enroll", ""),
+];
 
 /// Pastes a command into a shell in the repository.
 fn paste(command: &str) -> String {
@@ -38,6 +61,7 @@ fn paste(command: &str) -> String {
 
 #[test]
 fn the_try_out_proves_continues_and_starts_over() {
+    let _alone = alone();
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("a demo");
     let root = directory.join("root.pem");
@@ -63,24 +87,69 @@ fn the_try_out_proves_continues_and_starts_over() {
     assert_eq!(certificate(&root), first_root);
     assert_eq!(certificate(&leaf), first_leaf, "a good identity is kept");
 
-    let records = paste(printed(&second, "records list"));
-    assert!(
-        records.contains(&first_leaf.serial().to_string()),
-        "{records}"
-    );
-    let verified = paste(printed(&second, "-p ca-root"));
-    assert!(verified.contains("ok"), "{verified}");
-
     let third = demo(&directory, &["--clean"]);
     assert!(third.contains("new in"), "{third}");
     assert_ne!(certificate(&root), first_root);
     assert_ne!(certificate(&leaf), first_leaf);
-    if Command::new("openssl").arg("version").output().is_err() {
-        skip("the_try_out_proves_continues_and_starts_over", "no openssl");
-        return;
+    assert_eq!(printed(&third).len(), TRY_NEXT.len(), "{third}");
+}
+
+/// The try-out, serving on; dropped, it ends.
+struct Serving(std::process::Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
-    let verified = paste(printed(&third, "openssl verify"));
-    assert!(verified.trim_end().ends_with("OK"), "{verified}");
+}
+
+#[test]
+fn everything_that_the_try_out_says_to_try_next_works_when_pasted() {
+    let test = "everything_that_the_try_out_says_to_try_next_works_when_pasted";
+    for program in ["openssl", "curl"] {
+        if Command::new(program).arg("--help").output().is_err() {
+            return skip(test, &format!("no {program}; see tests/parts/install"));
+        }
+    }
+    let _alone = alone();
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a demo");
+    let mut command = Command::new(program("demo"));
+    command.arg("--dir").arg(&directory).stdout(Stdio::piped());
+    let mut serving = Serving(command.stdin(Stdio::null()).spawn().unwrap());
+    // The last line says that it serves on; when it ends before, so does what it says.
+    let lines = BufReader::new(serving.0.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    for line in lines.map_while(Result::ok) {
+        said.push_str(&line);
+        said.push('\n');
+        if line.starts_with("Serving until") {
+            break;
+        }
+    }
+    assert!(said.contains("\nServing until"), "{said}");
+    let leaf = |name: &str| certificate(&directory.join(format!("workloads/{name}/tls.crt")));
+    let (web, sensor) = (leaf("web-central"), leaf("sensor-edge"));
+    let commands = printed(&said);
+    assert_eq!(commands.len(), TRY_NEXT.len(), "{commands:#?}");
+    for (command, (word, says)) in commands.iter().zip(TRY_NEXT) {
+        assert!(command.contains(word), "{word:?} in {command}");
+        let answer = paste(command);
+        assert!(answer.contains(says), "{command}\nsaid: {answer}");
+        match word {
+            // On record, and on the list that is served.
+            "records list" | "revoke --spiffe-id" => {
+                assert!(answer.contains(&web.serial().to_string()), "{answer}");
+            }
+            "ca renew" => assert_ne!(leaf("sensor-edge"), sensor, "{answer}"),
+            "ca enroll" => {
+                let pump = leaf("pump-edge");
+                assert_eq!(pump.issuer(), sensor.issuer());
+            }
+            _ => {}
+        }
+    }
 }
 
 #[test]

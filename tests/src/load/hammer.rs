@@ -71,14 +71,15 @@ impl Hammer {
                     n += 1;
                     let began = Instant::now();
                     let answer = client.create_certificate(calls.request(n)).await;
+                    let took = began.elapsed();
+                    let answer = answer.map(|answer| verified(&answer.get_ref().cert_chain));
                     let refused = answer.is_err();
                     {
                         let mut seen = seen.lock().unwrap();
-                        seen.slowest = seen.slowest.max(began.elapsed());
+                        seen.slowest = seen.slowest.max(took);
                         seen.answers[id] += 1;
                         match answer {
-                            Ok(answer) => {
-                                let (leaf, issuer) = verified(&answer.get_ref().cert_chain);
+                            Ok((leaf, issuer)) => {
                                 seen.received.push(leaf);
                                 *seen.by_issuer.entry(issuer).or_default() += 1;
                             }
