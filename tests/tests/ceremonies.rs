@@ -58,3 +58,27 @@ fn the_walk_of_three_shares_of_five_works_as_written() {
         page.contains("ca-root run sign-central-1.toml --transcript sign-central-1.transcript")
     );
 }
+
+/// What an offline program may not do, as the kernel sees it: no socket of any kind.
+#[test]
+fn a_root_asks_no_network_for_anything() {
+    let test = "a_root_asks_no_network_for_anything";
+    if Command::new("strace").arg("-V").output().is_err() {
+        return tests::parts::skip(test, "no strace; see tests/parts/install");
+    }
+    let place = TempDir::new().unwrap();
+    let trace = place.path().join("trace");
+    let plan = run(Command::new(program("ca-root")).args(["plan", "create-root"]));
+    std::fs::write(place.path().join("plan.toml"), plan).unwrap();
+    std::fs::write(place.path().join("passphrase"), "for this test alone").unwrap();
+    run(Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=network", "-o"])
+        .arg(&trace)
+        .arg(program("ca-root"))
+        .args(["run", "plan.toml", "--transcript", "t", "--yes"])
+        .args(["--passphrase-file", "passphrase"])
+        .current_dir(place.path()));
+    assert!(place.path().join("root.pem").exists());
+    let calls = std::fs::read_to_string(&trace).unwrap();
+    assert_eq!(calls, "", "calls to the network");
+}
