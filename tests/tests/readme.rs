@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use base64ct::{Base64, Encoding};
 use tempfile::TempDir;
 use tests::fleet::Fleet;
 use tests::parts::{repository, skip};
@@ -69,15 +70,29 @@ fn every_deployed_sample_has_a_test_here() {
     samples.sort();
     assert_eq!(
         samples,
-        ["ca-server.service", "ca-server.toml", "cluster.toml"]
+        [
+            "ca-server.service",
+            "ca-server.toml",
+            "cluster.toml",
+            "prometheus-rules.yaml"
+        ]
     );
 }
 
 #[test]
 fn the_sample_configuration_has_no_faults() {
+    // The check looks for files too, and this machine has no /etc/signet.
+    let place = TempDir::new().unwrap();
+    let text = std::fs::read_to_string(sample("ca-server.toml")).expect("it is there");
+    let here = place.path().to_str().expect("it is UTF-8");
+    let text = text
+        .replace("/var/lib/signet", here)
+        .replace("/etc/signet", here);
+    let file = place.path().join("ca-server.toml");
+    std::fs::write(&file, text).expect("it is written");
+    std::fs::write(place.path().join("passphrase"), "of this test alone").expect("it is written");
     let mut check = Command::new(program("ca-server"));
-    check.arg("--config").arg(sample("ca-server.toml"));
-    let said = run(check.args(["config", "check"]));
+    let said = run(check.arg("--config").arg(file).args(["config", "check"]));
     assert!(said.contains("no faults"), "{said}");
 }
 
@@ -97,14 +112,16 @@ fn the_sample_cluster_is_applied_as_it_is_and_with_everything_on() {
 kind: Config
 current-context: central
 contexts: [{ name: central, context: { cluster: central, user: signet } }]
-clusters: [{ name: central, cluster: { server: "https://kubernetes.example" } }]
+clusters: [{ name: central, cluster: { server: "https://kubernetes.example", certificate-authority-data: CA } }]
 users: [{ name: signet, user: { token: "a token" } }]
 "#;
     let fleet = Fleet::on_sqlite(&["central"]);
     let text = std::fs::read_to_string(sample("cluster.toml")).expect("it is there");
     let own = "/etc/signet/central.kubeconfig";
     let kubeconfig = fleet.path("central.kubeconfig");
-    std::fs::write(&kubeconfig, KUBECONFIG).expect("it is written");
+    let ca = Base64::encode_string(fleet.root_pem().as_bytes());
+    std::fs::write(&kubeconfig, KUBECONFIG.replace("CA }", &format!("{ca} }}")))
+        .expect("it is written");
     let all = everything_on(&text).replace(own, kubeconfig.to_str().expect("it is UTF-8"));
     assert_ne!(all, text);
     for text in [&text, &all] {
@@ -147,4 +164,25 @@ fn systemd_takes_the_sample_unit() {
         .filter(|line| line.contains("ca-server"))
         .collect();
     assert!(about_it.is_empty(), "{about_it:#?}");
+}
+
+/// No Prometheus here: what it would read is a metric of a running server, each.
+#[test]
+fn the_sample_alerts_are_on_metrics_that_there_are() {
+    let rules = std::fs::read_to_string(sample("prometheus-rules.yaml")).expect("it is there");
+    let source = std::fs::read_to_string(repository().join("ca-server/src/metrics.rs"))
+        .expect("it is there");
+    let of_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut names: Vec<&str> = rules
+        .split(|c| !of_name(c))
+        .filter(|word| word.starts_with("signet_"))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        // What counts ends in _total where it is shown.
+        let registered = name.trim_end_matches("_total");
+        assert!(source.contains(&format!("\"{registered}\"")), "{name}");
+    }
 }
