@@ -24,7 +24,7 @@ impl Postgres {
         sqlx::query("INSERT INTO installation (kek_salt, kek_check) VALUES ($1, $2)")
             .bind(installation.kek_salt.as_slice())
             .bind(&installation.kek_check)
-            .execute(&self.writes)
+            .execute(&mut *self.writer().await?)
             .await?;
         Ok(())
     }
