@@ -6,8 +6,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use ca_server::app::Context;
-use ca_server::app::authority::{self, NewKey};
+use ca_server::app::{Context, NewKey, authority};
 use ca_server::config::Config;
 use ca_server::store::model::{AuthorityRow, AuthorityState, CrlShape};
 use pki::certificate::Certificate;

@@ -32,7 +32,7 @@ impl Postgres {
         .bind(installation.salt.as_slice())
         .bind(&installation.sealed_key)
         .bind(installation.changed_at.unix())
-        .execute(&self.writes)
+        .execute(&mut *self.writer().await?)
         .await?;
         Ok(())
     }

@@ -26,7 +26,7 @@ impl Postgres {
         .bind(enrolment.expires_at.unix())
         .bind(enrolment.created_at.unix())
         .bind(&enrolment.created_by)
-        .execute(&self.writes)
+        .execute(&mut *self.writer().await?)
         .await?;
         Ok(())
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use pki::time::Timestamp;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Transaction};
 
@@ -101,8 +102,28 @@ impl Postgres {
         self.reads.close().await;
     }
 
+    /// A connection to write by.
+    async fn writer(&self) -> Result<PoolConnection<sqlx::Postgres>, sqlx::Error> {
+        let writer = self.writes.acquire().await;
+        writer.inspect_err(|error| self.make_room(error))
+    }
+
     async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-        self.writes.begin().await
+        let begun = self.writes.begin().await;
+        begun.inspect_err(|error| self.make_room(error))
+    }
+
+    /// Where Postgres has no connection to spare, those that read would keep what they have, and nothing would ever be
+    /// recorded: an idle one gives way, and the next attempt to write finds its place.
+    fn make_room(&self, error: &sqlx::Error) {
+        let has_none_to_come = matches!(error, sqlx::Error::PoolTimedOut);
+        if has_none_to_come
+            && self.writes.size() < WRITERS
+            && self.reads.size() > 1
+            && let Some(idle) = self.reads.try_acquire()
+        {
+            drop(idle.detach());
+        }
     }
 
     /// A transaction whose reads all see the same state.

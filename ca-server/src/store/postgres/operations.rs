@@ -29,7 +29,7 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         sqlx::query("UPDATE clock SET high_water = $1 WHERE high_water < $1")
             .bind(now.unix())
-            .execute(&self.writes)
+            .execute(&mut *self.writer().await?)
             .await?;
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Postgres {
             .bind(actor)
             .bind(kind)
             .bind(detail)
-            .execute(&self.writes)
+            .execute(&mut *self.writer().await?)
             .await?;
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Postgres {
         .bind(name)
         .bind(holder)
         .bind(i64::from(seconds))
-        .execute(&self.writes)
+        .execute(&mut *self.writer().await?)
         .await?
         .rows_affected();
         Ok(taken > 0)

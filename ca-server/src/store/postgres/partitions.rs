@@ -135,7 +135,7 @@ impl Postgres {
         expired_before: Timestamp,
     ) -> Result<(), StoreError> {
         let before = i32::from(expired_before.day());
-        let mut connection = self.writes.acquire().await?;
+        let mut connection = self.writer().await?;
         // A session's lock: DETACH CONCURRENTLY runs in no transaction. It is let go with the connection, should we die.
         sqlx::query("SELECT pg_advisory_lock($1)")
             .bind(ADVISORY_LOCK)

@@ -135,11 +135,13 @@ impl Postgres {
         if record.serial.expires_day().is_none() {
             return Err(NOT_OURS);
         }
+        let writer = self.writer().await;
+        let mut writer = writer.map_err(|error| RecordError::unavailable(error.into()))?;
         let placed: Vec<Placed> = bind_batch(sqlx::query_as(RECORD_ENROLLED), &[record])
             .bind(enrolment_id)
             .bind(now.unix())
             .bind(record.key_digest.as_slice())
-            .fetch_all(&self.writes)
+            .fetch_all(&mut *writer)
             .await
             .map_err(|error| match BatchError::from(error) {
                 BatchError::Row(error) => error,
@@ -182,7 +184,7 @@ impl Postgres {
         batch: &[&NewRecord],
     ) -> Result<Vec<Result<u64, RecordError>>, BatchError> {
         let placed: Vec<Placed> = bind_batch(sqlx::query_as(statement), batch)
-            .fetch_all(&self.writes)
+            .fetch_all(&mut *self.writer().await?)
             .await?;
         let mut results = vec![Err(RecordError::LogClosed); batch.len()];
         for (place, index) in placed {

@@ -107,7 +107,7 @@ impl Postgres {
             .bind(column(changes, |c| kind(c.reason).to_owned()))
             .bind(column(changes, |c| c.actor.clone()))
             .bind(column(changes, |c| c.leaf_hash.to_vec()))
-            .fetch_all(&self.writes)
+            .fetch_all(&mut *self.writer().await?)
             .await?;
         let mut outcomes = vec![None; changes.len()];
         for (place, index) in placed {
