@@ -215,3 +215,21 @@ fn a_faulty_file_is_not_repeated_and_foreign_variables_are_nobodys_business() {
         assert!(said.contains(path), "{said}");
     }
 }
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_fault() {
+    let fleet = Fleet::on_sqlite(&["central"]);
+    for arguments in [
+        ["authority", "list"],
+        ["cluster", "list"],
+        ["config", "show"],
+    ] {
+        let mut command = fleet.ca_server(&arguments);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = command.stdout(writer).stderr(std::process::Stdio::piped());
+        let said = ended.spawn().unwrap().wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.status.success(), "{arguments:?}: {words}");
+    }
+}

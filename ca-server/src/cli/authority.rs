@@ -147,9 +147,9 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             let actor = super::actor();
             let row = authority::request(&context, &cluster, &new_key, shape, &actor).await?;
             place.write(pem::request(&row.request).as_bytes())?;
-            println!("authority {} requested: subject {:?}", row.id, row.subject);
+            say!("authority {} requested: subject {:?}", row.id, row.subject);
             print_key(&row);
-            println!(
+            say!(
                 "carry {} to the root; then: ca-server authority import {} CHAIN.pem",
                 out.display(),
                 row.id
@@ -177,7 +177,7 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             let context = super::open(config).await?;
             let row = authority::find(&context, &id).await?;
             if let Some(until) = authority::waits_until(&context, &row).await? {
-                println!(
+                say!(
                     "it would have waited until {until} (authorities.publish_for): who has not fetched its CRL yet refuses its leaves"
                 );
             }
@@ -199,10 +199,10 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             print_standing(&context, &row).await?;
             print_key(&row);
             for der in &row.chain {
-                print!("{}", pem::certificate(der));
+                super::print(&pem::certificate(der))?;
             }
             if row.chain.is_empty() {
-                print!("{}", pem::request(&row.request));
+                super::print(&pem::request(&row.request))?;
             }
         }
     }
@@ -212,7 +212,7 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
 async fn sign(config: &Config, id: &AuthorityId, life: Option<Ttl>, yes: bool) -> Result<()> {
     let context = super::open(config).await?;
     let row = authority::find(&context, id).await?;
-    println!("sign {id}: subject {:?}", row.subject);
+    say!("sign {id}: subject {:?}", row.subject);
     print_key(&row);
     if !yes && !super::confirm(&format!("sign {id} by the fleet's authority"))? {
         bail!("nothing was signed");
@@ -229,7 +229,7 @@ async fn sign(config: &Config, id: &AuthorityId, life: Option<Ttl>, yes: bool) -
 /// What keeps a published authority from signing, and how to have it sign now.
 async fn print_waiting(context: &crate::app::Context, row: &AuthorityRow) -> Result<()> {
     if let Some(until) = authority::waits_until(context, row).await? {
-        println!(
+        say!(
             "  published until {until} at least, so that everyone has its CRL (authorities.publish_for)\n  \
              sooner: ca-server authority activate {}",
             row.id
@@ -248,21 +248,25 @@ async fn revoke(config: &Config, id: &AuthorityId, reason: Reason, yes: bool) ->
     } else {
         &live.to_string()
     };
-    println!(
+    say!(
         "revoke {id} ({:?}), which is {}: {many} certificate(s) of its live and go with it",
-        row.subject, row.state
+        row.subject,
+        row.state
     );
     if row.state == AuthorityState::Active {
-        println!(
+        say!(
             "cluster {} has no authority then until another is active, by itself once it was published for {}, or at once: \
              ca-server authority activate ID",
-            row.cluster, context.settings.publish_for
+            row.cluster,
+            context.settings.publish_for
         );
     }
     for below in fleet::below(&context, &row).await? {
-        println!(
+        say!(
             "  with it: {} ({:?}), which is {}, and all that it issued",
-            below.id, below.subject, below.state
+            below.id,
+            below.subject,
+            below.state
         );
     }
     if !yes && !super::confirm(&format!("revoke {id}"))? {
@@ -280,13 +284,13 @@ async fn print_standing(context: &crate::app::Context, row: &AuthorityRow) -> Re
     };
     let reason = Reason::from_code(reason).unwrap_or(Reason::Unspecified);
     match root::at_its_issuer(context, row).await? {
-        Some(AtItsIssuer::AwaitingCeremony) => println!(
+        Some(AtItsIssuer::AwaitingCeremony) => say!(
             "  revoked at {at}, {reason}; awaiting ceremony: the CA above it has to list it\n  \
              next: ca-server crl request --below {} --dir DIR",
             row.id
         ),
         Some(AtItsIssuer::Listed) => {
-            println!("  revoked at {at}, {reason}; on the CRL of the CA above it")
+            say!("  revoked at {at}, {reason}; on the CRL of the CA above it")
         }
         None => {}
     }
@@ -294,15 +298,15 @@ async fn print_standing(context: &crate::app::Context, row: &AuthorityRow) -> Re
 }
 
 fn print_key(row: &AuthorityRow) {
-    println!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
-    println!("key {}", row.key_place());
+    say!("key digest {}", crypto::hex(&crypto::sha256(&row.spki)));
+    say!("key {}", row.key_place());
 }
 
 fn print_line(row: &AuthorityRow) {
     let end = row
         .not_after
         .map_or_else(|| "-".to_owned(), |end| end.to_string());
-    println!(
+    say!(
         "{:<24} {:<10} {:<20} until {end}",
         row.id,
         row.state.to_string(),

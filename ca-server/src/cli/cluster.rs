@@ -31,11 +31,11 @@ pub(super) async fn run(command: ClusterCommand, config: &Config) -> Result<()> 
             let definition = read(&file)?;
             let context = super::open(config).await?;
             let done = apply(&context, &definition, &super::actor()).await?;
-            println!("cluster {} {done}", definition.name);
+            say!("cluster {} {done}", definition.name);
         }
         ClusterCommand::List => {
             for row in super::open_store(config).await?.clusters().await? {
-                println!("{:<24} {}", row.name, row.trust_domain);
+                say!("{:<24} {}", row.name, row.trust_domain);
             }
         }
         ClusterCommand::Show { cluster } => {
@@ -43,7 +43,7 @@ pub(super) async fn run(command: ClusterCommand, config: &Config) -> Result<()> 
             let row = store.cluster(&cluster).await?;
             let row = row.with_context(|| format!("there is no cluster {cluster}"))?;
             let definition: ClusterDefinition = serde_json::from_str(&row.definition)?;
-            println!("{}", toml::to_string(&definition)?);
+            say!("{}", toml::to_string(&definition)?);
         }
     }
     Ok(())

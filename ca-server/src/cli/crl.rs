@@ -137,14 +137,15 @@ async fn request(config: &Config, dir: &Path, below: Option<AuthorityId>) -> Res
     super::write_new(&dir.join(CERTIFICATE), request.certificate.as_bytes())?;
     super::write_new(&dir.join(PREVIOUS_CRL), request.previous.as_bytes())?;
     super::write_new(&plan, request.plan.as_bytes())?;
-    println!(
+    say!(
         "the next CRL of {}: {} certificate(s) are new on it",
-        request.issuer, request.added
+        request.issuer,
+        request.added
     );
-    println!(
+    say!(
         "carry {} to the offline machine, put root.key beside it, then: ca-root run issue-crl.toml",
         dir.display()
     );
-    println!("carry the CRL back, then: ca-server crl import FILE");
+    say!("carry the CRL back, then: ca-server crl import FILE");
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(command: EnrolmentCommand, config: &Config) -> Result<()
                 "enrolment {} for {} until {}",
                 new.row.id, new.row.pattern, new.row.expires_at
             );
-            println!("{}", new.token);
+            say!("{}", new.token);
         }
         EnrolmentCommand::List => {
             for row in super::open_store(config).await?.enrolments().await? {
@@ -58,9 +58,11 @@ pub(super) async fn run(command: EnrolmentCommand, config: &Config) -> Result<()
                     (None, Some(at)) => format!("used {at}"),
                     (None, None) => format!("until {}", row.expires_at),
                 };
-                println!(
+                say!(
                     "{:<14} {:<16} {:<48} {state}",
-                    row.id, row.cluster, row.pattern
+                    row.id,
+                    row.cluster,
+                    row.pattern
                 );
             }
         }
@@ -77,7 +79,7 @@ pub(super) async fn run(command: EnrolmentCommand, config: &Config) -> Result<()
                 .store
                 .append_event(now, &super::actor(), "enrolment.revoke", &detail)
                 .await?;
-            println!("enrolment {id} revoked");
+            say!("enrolment {id} revoked");
         }
     }
     Ok(())

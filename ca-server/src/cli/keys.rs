@@ -56,9 +56,10 @@ pub(super) async fn run(command: KeysCommand, config: &Config) -> Result<()> {
     match command {
         KeysCommand::Show => {
             let installation = keys::installation(&store).await?;
-            println!(
+            say!(
                 "the installation's keys rest under a {} since {}",
-                installation.wrapping, installation.changed_at
+                installation.wrapping,
+                installation.changed_at
             );
         }
         KeysCommand::Rekey(new) => {
@@ -68,8 +69,8 @@ pub(super) async fn run(command: KeysCommand, config: &Config) -> Result<()> {
             let (now, actor) = (super::system_now(), super::actor());
             let tokens = Tokens::new(&config.tokens, config.keys.require_confined);
             keys::rekey(&store, &config.keys, &tokens, &new, now, &actor).await?;
-            println!("the installation's keys rest under: {new}");
-            println!("put it into [keys] of every server's configuration before its next start");
+            say!("the installation's keys rest under: {new}");
+            say!("put it into [keys] of every server's configuration before its next start");
         }
     }
     Ok(())

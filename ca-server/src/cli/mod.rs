@@ -1,5 +1,12 @@
 //! The command line: serving, and administration of the store until the REST API carries it.
 
+/// A line on standard output.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::cli::line(format_args!($($words)*))
+    };
+}
+
 mod authority;
 mod cluster;
 mod crl;
@@ -179,19 +186,19 @@ async fn dispatch(cli: Cli) -> Result<()> {
             if !faults.is_empty() {
                 return Err(Faults(faults).into());
             }
-            println!("{}: no faults", cli.config.display());
+            say!("{}: no faults", cli.config.display());
         }
-        Command::Config(ConfigCommand::Show) => print!("{}", config?.describe()),
+        Command::Config(ConfigCommand::Show) => print(&config?.describe())?,
         Command::Migrate => {
             let url = StoreUrl::parse(config?.store_url.expose_secret())?;
             let applied = Store::migrate(&url, system_now())
                 .await
                 .context("migrate")?;
             for name in &applied {
-                println!("applied {name}");
+                say!("applied {name}");
             }
             if applied.is_empty() {
-                println!("the schema is up to date");
+                say!("the schema is up to date");
             }
         }
         Command::Serve => server::serve(config?, &cli.config).await?,
@@ -276,12 +283,13 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
     let store = open_store(config).await?;
     let positions = store.status_positions().await?;
     for position in &positions {
-        println!(
+        say!(
             "{:<24} {} log entries",
-            position.authority, position.log_size
+            position.authority,
+            position.log_size
         );
     }
-    println!(
+    say!(
         "what was issued and revoked after these stays unknown: such a certificate counts as good where it is on record, and as unknown where it is not"
     );
     if !yes && !confirm("take the store as it is")? {
@@ -292,7 +300,7 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
     store
         .append_event(now, &actor(), "store.accept", "{}")
         .await?;
-    println!("accepted: start the server again");
+    say!("accepted: start the server again");
     Ok(())
 }
 
@@ -303,7 +311,7 @@ async fn accept_clock(config: &Config) -> Result<()> {
     store
         .append_event(now, &actor(), "clock.accept", "{}")
         .await?;
-    println!("accepted: it is {now}; running servers take it up within seconds");
+    say!("accepted: it is {now}; running servers take it up within seconds");
     Ok(())
 }
 
@@ -321,6 +329,18 @@ fn confirm(what: &str) -> Result<bool> {
     let mut answer = String::new();
     stdin.read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
+}
+
+/// Who pipes into `head` has seen enough. Whatever else keeps a line from being written has to be heard of: it may be the only
+/// one with a token in it.
+fn line(words: std::fmt::Arguments<'_>) {
+    match writeln!(std::io::stdout(), "{words}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("ca-server: standard output cannot be written: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
 /// Prints to a reader who may have seen enough (`| head`).
