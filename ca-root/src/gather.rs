@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use hsm::shares::{Gathered, Share, Typing, split};
 use pki::ceremony::{Opened, Person, ShareRecord, Sharing, Split};
 use zeroize::Zeroizing;
@@ -99,13 +99,19 @@ fn ask(from: &From<'_>, gathered: &mut Gathered) -> anyhow::Result<()> {
             Some(1) => "the last share that it takes".to_owned(),
             Some(missing) => format!("the next share, of {missing} that it still takes"),
         };
-        let holder = terminal.ask(&format!("{wanted}: its holder's name (empty to stop): "))?;
+        // Not seen either, and never said again: a line of the share may be what comes.
+        let holder =
+            terminal.ask_hidden(&format!("{wanted}: its holder's name (empty to stop): "))?;
+        let holder = std::str::from_utf8(&holder)
+            .context("what was typed is not UTF-8")?
+            .trim();
         if holder.is_empty() {
             break;
         }
         let taken = from
-            .check_holder(&holder)
-            .and_then(|()| typed(&mut terminal, root, &holder))
+            .check_holder(holder)
+            .map_err(|_| anyhow!("the plan names no holder of what was typed; it takes the name exactly as it stands there"))
+            .and_then(|()| typed(&mut terminal, root, holder))
             .and_then(|share| {
                 let number = share.number();
                 from.take(gathered, share)?;

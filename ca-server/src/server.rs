@@ -167,6 +167,7 @@ async fn serve_secured(
         settings,
     )
     .await?;
+    app.note_serving();
     tracker.spawn(serving.keep(stop.clone()));
     for listener in [issue, admin] {
         tracker.spawn(listener.follow(configuration.clone(), stop.clone()));

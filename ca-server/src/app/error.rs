@@ -101,17 +101,20 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    if text.contains(char::is_control) {
-        let escape = |c: char| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        };
-        return text.chars().map(escape).collect();
-    }
-    text
+    printable(text.trim_end())
+}
+
+/// The text without what would steer a terminal or begin another line.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
 }
 
 impl From<crate::store::StoreError> for Error {

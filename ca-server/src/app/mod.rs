@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use hsm::sealed::KeyEncryptionKey;
 use tokio::sync::watch;
 
-pub use error::{Error, ErrorKind, chain};
+pub use error::{Error, ErrorKind, chain, printable};
 pub use new_key::NewKey;
 
 use crate::authn::token::TokenCache;
@@ -70,6 +70,8 @@ pub struct App {
     turns: ArcSwap<Turns>,
     metrics: Arc<Metrics>,
     clock_acceptance: AtomicU64,
+    /// Whether `issue` and `admin` listen.
+    serving: AtomicBool,
     /// Whether the last look at the store's changes failed.
     stale: AtomicBool,
     tokens: TokenCache,
@@ -108,6 +110,7 @@ impl App {
             turns: ArcSwap::from_pointee(Turns::new(config)),
             metrics,
             clock_acceptance: AtomicU64::new(accepted),
+            serving: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             tokens: TokenCache::new(),
             status: Status::new(watermark),
@@ -144,6 +147,16 @@ impl App {
         if let Some(whole) = before.with_reviewers().await {
             self.snapshot.store(Arc::new(whole));
         }
+    }
+
+    /// Whether callers are served: `issue` and `admin` listen.
+    pub fn serves(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that `issue` and `admin` listen.
+    pub(crate) fn note_serving(&self) {
+        self.serving.store(true, Ordering::Relaxed);
     }
 
     /// Whether what has changed in the store is in force, or will be within a second.

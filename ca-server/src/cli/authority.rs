@@ -149,6 +149,11 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             place.write(pem::request(&row.request).as_bytes())?;
             say!("authority {} requested: subject {:?}", row.id, row.subject);
             print_key(&row);
+            if row.key_uri.is_some() {
+                say!(
+                    "every server has to have that [[token]] in its configuration, and to have been started since, before this authority is imported"
+                );
+            }
             say!(
                 "carry {} to the root; then: ca-server authority import {} CHAIN.pem",
                 out.display(),
@@ -171,7 +176,13 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
         }
         AuthorityCommand::Abandon { id } => {
             let context = super::open(config).await?;
-            print_line(&authority::abandon(&context, &id, &super::actor()).await?);
+            let row = authority::abandon(&context, &id, &super::actor()).await?;
+            print_line(&row);
+            if let Some(uri) = &row.key_uri {
+                say!(
+                    "its key is still in its token, which nobody but you can delete it from: {uri}"
+                );
+            }
         }
         AuthorityCommand::Activate { id } => {
             let context = super::open(config).await?;

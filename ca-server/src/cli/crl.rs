@@ -143,7 +143,7 @@ async fn request(config: &Config, dir: &Path, below: Option<AuthorityId>) -> Res
         request.added
     );
     say!(
-        "carry {} to the offline machine, put root.key beside it, then: ca-root run issue-crl.toml",
+        "carry {} to the offline machine, put root.key beside it, then: ca-root run issue-crl.toml --transcript issue-crl.transcript",
         dir.display()
     );
     say!("carry the CRL back, then: ca-server crl import FILE");

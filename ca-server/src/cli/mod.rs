@@ -161,7 +161,15 @@ pub fn run() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("ca-server: {}", crate::app::chain(error.as_ref()));
+    // A list of faults has lines of its own; nothing else gets to the terminal as it came.
+    let words = error.to_string();
+    let listed = error.downcast_ref::<Faults>().is_some();
+    if listed {
+        let lines = words.lines().map(crate::app::printable);
+        eprintln!("ca-server: {}", lines.collect::<Vec<_>>().join("\n"));
+    } else {
+        eprintln!("ca-server: {}", crate::app::chain(error.as_ref()));
+    }
     ExitCode::FAILURE
 }
 

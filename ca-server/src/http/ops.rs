@@ -64,6 +64,9 @@ async fn ready(State(Ops { app, home }): State<Ops>) -> Response {
             "the store has gone back: see the log, and ca-server store accept".to_owned(),
         );
     }
+    if !app.serves() {
+        return not_ready("issue and admin do not listen yet: see the log".to_owned());
+    }
     if !app.follows_the_store() {
         return not_ready("what has changed in the store is not taken up: see the log".to_owned());
     }

@@ -387,8 +387,9 @@ pub async fn ceremony_request(
     }
     let number = previous.number().map_or(0, |number| number + 1);
     let plan = format!(
-        "# The next CRL of {issuer}, asked for by ca-server. Put this file, {PREVIOUS_CRL} and the CA's key file\n\
-         # into one folder on the offline machine, look at it (`ca-root plan`), and run it (`ca-root run`).\n\
+        "# The next CRL of {issuer}, asked for by ca-server. Put this file, {CERTIFICATE} and {PREVIOUS_CRL} beside the\n\
+         # CA's key file (name it below) on the offline machine, read it, and run it:\n\
+         # ca-root run THIS-FILE --transcript issue-crl-{number}.transcript; ca-root shows what it will sign, and asks.\n\
          version = 1\n\
          ceremony = \"issue-crl\"\n\n\
          [root]\n\
