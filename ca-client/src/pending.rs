@@ -8,8 +8,9 @@
 //! again with the same token wants the same certificate, and with another key would never get it.
 
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use pki::extension::SubjectNames;
 use zeroize::Zeroizing;
@@ -21,6 +22,8 @@ use crate::files::{FilesError, IdentityDir};
 use crate::identity::{KeyKind, NewKey};
 
 const PREFIX: &str = "..pending-";
+/// More than any key that we write.
+const PENDING_MAX: usize = 4096;
 const STAGED: &str = "..pending_tmp";
 /// Keeps the digest in the file's name from being the one by which the server knows the token.
 const CONTEXT: &[u8] = b"signet pending enrolment v1\n";
@@ -39,9 +42,8 @@ impl IdentityDir {
     ) -> Result<NewKey, ClientError> {
         let _lock = self.lock().map_err(|source| self.error("lock", source))?;
         let path = self.pending_path(token, kind);
-        match fs::read_to_string(&path) {
+        match read_own(&path) {
             Ok(pem) => {
-                let pem = Zeroizing::new(pem);
                 tracing::info!("going on with the key of an earlier attempt");
                 NewKey::from_pem(&pem, names).map_err(|_| FilesError::PendingKey { path }.into())
             }
@@ -94,6 +96,28 @@ impl IdentityDir {
         let name = format!("{PREFIX}{}", pki::crypto::hex(&digest[..16]));
         self.path().join(name)
     }
+}
+
+/// What we wrote, and nobody else: a key that somebody planted would be certified for them.
+fn read_own(path: &Path) -> io::Result<Zeroizing<String>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    let meta = file.metadata()?;
+    let is_ours = meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o077 == 0;
+    if !meta.is_file() || !is_ours {
+        return Err(io::Error::other(format!(
+            "{} is not a file of this user alone: look who put it there, and remove it",
+            path.display()
+        )));
+    }
+    let mut pem = Zeroizing::new(String::with_capacity(PENDING_MAX));
+    file.by_ref()
+        .take(PENDING_MAX as u64)
+        .read_to_string(&mut pem)?;
+    Ok(pem)
 }
 
 #[cfg(test)]
@@ -151,7 +175,7 @@ mod tests {
         let (_parent, directory) = directory();
         let token = Token::parse("one").unwrap();
         let path = directory.pending_path(&token, KeyKind::P256);
-        fs::write(&path, "no key").unwrap();
+        write_new(&path, b"no key", KEY_MODE).unwrap();
         let refusal = directory.pending_key(&token, KeyKind::P256, &SubjectNames::default());
         let told = matches!(
             refusal,
@@ -159,5 +183,34 @@ mod tests {
         );
         assert!(told, "{refusal:?}");
         assert_eq!(fs::read_to_string(path).unwrap(), "no key");
+    }
+
+    #[test]
+    fn a_planted_key_is_not_taken() {
+        let (folder, directory) = directory();
+        let token = Token::parse("one").unwrap();
+        let names = SubjectNames::default();
+        let key = directory
+            .pending_key(&token, KeyKind::P256, &names)
+            .unwrap();
+        let path = directory.pending_path(&token, KeyKind::P256);
+        let planted = folder.path().join("planted");
+        std::fs::write(&planted, key.key_pem().as_bytes()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&planted, &path).unwrap();
+        assert!(
+            directory
+                .pending_key(&token, KeyKind::P256, &names)
+                .is_err()
+        );
+        std::fs::remove_file(&path).unwrap();
+        // Readable by others: not as we write it.
+        std::fs::rename(&planted, &path).unwrap();
+        let refused = directory.pending_key(&token, KeyKind::P256, &names);
+        let Err(refused) = refused else {
+            panic!("it is taken")
+        };
+        let source = std::error::Error::source(&refused).map(ToString::to_string);
+        assert!(format!("{refused} {source:?}").contains("this user alone"));
     }
 }

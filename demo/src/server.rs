@@ -182,7 +182,7 @@ async fn add_authority(
     if row.state == S::Requested {
         let request = pem::request(&row.request);
         let chain = root.sign(&row.id, request.as_bytes(), now)?;
-        authority::import(context, &row.id, chain, ACTOR).await?;
+        authority::import(context, &row.id, chain, None, ACTOR).await?;
     }
     authority::reconcile(context).await?;
     // Whoever meets its leaves here starts after it, and has its CRL: it need not be published for long.

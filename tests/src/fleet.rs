@@ -331,7 +331,12 @@ ops = "127.0.0.1:0"
         let id = said.split_whitespace().nth(1).unwrap().to_owned();
         let chain = self.path("chain.pem");
         std::fs::write(&chain, root.sign(&std::fs::read(&request).unwrap(), ttl)).unwrap();
-        run(self.ca_server(&["authority", "import", &id]).arg(chain));
+        let mut import = self.ca_server(&["authority", "import", &id]);
+        if !std::ptr::eq(root, &self.root) {
+            let digest = pki::crypto::sha256(root.certificate().der());
+            import.args(["--new-root", &pki::crypto::hex(&digest)]);
+        }
+        run(import.arg(chain));
         id
     }
 

@@ -55,7 +55,7 @@ impl World {
 
     async fn import(&self, id: &AuthorityId, chain: &str) -> Result<(), (ErrorKind, String)> {
         let chain = Certificate::parse_pem(chain.as_bytes()).unwrap();
-        let imported = authority::import(&self.context, id, chain, ACTOR).await;
+        let imported = authority::import(&self.context, id, chain, None, ACTOR).await;
         imported
             .map(|_| ())
             .map_err(|error| (error.kind(), error.to_string()))
@@ -158,6 +158,20 @@ async fn a_wrong_chain_or_key_is_refused_and_says_what_was_expected() {
         .unwrap();
     let (_, text) = refused(format!("{own}{}", stranger.certificate().to_pem())).await;
     assert!(text.contains("not signed by the next one"), "{text}");
+
+    // Another root of the same name, and one that is plainly another: nobody believes in it because a file says so.
+    for (name, words) in [
+        ("Test Root", "has the name of one"),
+        ("Other", "does not believe in"),
+    ] {
+        let chain = Root::new(name).sign(&request, Ttl::days(365));
+        let (kind, text) = refused(chain).await;
+        assert_eq!(kind, ErrorKind::Conflict);
+        assert!(
+            text.contains(words) && text.contains("--new-root"),
+            "{text}"
+        );
+    }
 
     let (_, text) = refused(world.fleet.root_pem()).await;
     assert!(text.contains("another key"), "{text}");

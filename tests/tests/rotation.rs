@@ -154,7 +154,9 @@ async fn go_on(fleet: &Fleet, context: &Context, generation: u32) {
             Some(AuthorityState::Requested) => {
                 let signed = signed(fleet, row.unwrap());
                 let chain = Certificate::parse_pem(signed.as_bytes()).unwrap();
-                authority::import(context, &id, chain, ACTOR).await.unwrap();
+                authority::import(context, &id, chain, None, ACTOR)
+                    .await
+                    .unwrap();
             }
             // What every server does as it starts, and each few seconds.
             Some(AuthorityState::Imported) => authority::reconcile(context).await.unwrap(),

@@ -2,7 +2,9 @@
 //! and the next, which everyone trusts before it signs.
 
 use pki::certificate::{Certificate, Issuer};
+use pki::crypto::{self, Digest};
 use pki::csr::prepare_request;
+use pki::extension::Purpose;
 use pki::name::{AuthorityId, ClusterName, DistinguishedName};
 use pki::profile::Profile;
 use pki::rotation::{self, Life};
@@ -12,7 +14,7 @@ use super::cluster::{self, ClusterDefinition, Role};
 use super::new_key::NewKey;
 use super::signing::Key;
 use super::{Context, Error, ErrorKind, status};
-use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
+use crate::store::model::{AuthorityRow, AuthorityState, ClusterRow, CrlShape};
 
 /// For how long a replica may not have heard that another authority signs now.
 const HANDOVER: Ttl = Ttl::hours(1);
@@ -189,6 +191,8 @@ pub(super) fn short(name: &str) -> &str {
 /// Takes the signed certificate of a requested authority: `chain` holds it, each CA above it and the root; a root that
 /// the trust domain already believes in may be left out.
 ///
+/// `new_root` is the SHA-256 of a root that the trust domain is to believe in from now on; it is asked for where it has others.
+///
 /// # Errors
 /// When the key is another one, the chain does not hold, the certificate is no cluster intermediate's, it is not valid
 /// now, or the store is away.
@@ -196,6 +200,7 @@ pub async fn import(
     context: &Context,
     id: &AuthorityId,
     chain: Vec<Certificate>,
+    new_root: Option<&Digest>,
     actor: &str,
 ) -> Result<AuthorityRow, Error> {
     let mut row = find(context, id).await?;
@@ -219,6 +224,7 @@ pub async fn import(
     let chain = complete(chain, &known.roots)?;
     let now = context.clock.trusted_now()?;
     check_import(&row, cluster::role(&cluster)?, &chain, now)?;
+    check_root(&cluster, &chain, &known.roots, new_root)?;
     refuse_shared_subject(context, &row, &chain).await?;
     let issuer = Issuer::from_chain(&chain).map_err(|error| Error::malformed("chain", error))?;
     let root = chain
@@ -239,6 +245,51 @@ pub async fn import(
     context.store.update_authority(&row, row.version).await?;
     event(context, actor, "authority.import", &row).await?;
     find(context, id).await
+}
+
+/// A root that everyone will believe in comes with the first authority of a trust domain, and after that on an operator's word
+/// alone: the file with the chain was carried, and may have been changed on its way.
+fn check_root(
+    cluster: &ClusterRow,
+    chain: &[Certificate],
+    known: &[Vec<u8>],
+    new_root: Option<&Digest>,
+) -> Result<(), Error> {
+    let Some(root) = chain.last() else {
+        return Ok(());
+    };
+    let digest = crypto::sha256(root.der());
+    if let Some(meant) = new_root.filter(|meant| **meant != digest) {
+        return Err(refuse(
+            "root",
+            format!(
+                "the chain ends at another root than --new-root says: {}, and not {}",
+                crypto::hex(&digest),
+                crypto::hex(meant)
+            ),
+        ));
+    }
+    let is_known = known.iter().any(|der| der == root.der());
+    if known.is_empty() || is_known || new_root.is_some() {
+        return Ok(());
+    }
+    let of_the_same_name = known.iter().any(|der| {
+        Certificate::parse(der).is_ok_and(|believed| believed.subject() == root.subject())
+    });
+    let warning = match of_the_same_name {
+        true => " (it has the name of one that it believes in, and another key)",
+        false => "",
+    };
+    Err(refuse(
+        "root",
+        format!(
+            "the chain ends at a root that trust domain {} does not believe in: {}{warning}, SHA-256 {}. If everyone is to believe in it, compare \
+             that with the root's own ceremony (`openssl x509 -in root.pem -outform DER | sha256sum` there), and import again with --new-root and it",
+            cluster.trust_domain,
+            pki::ceremony::name_words(root.subject()),
+            crypto::hex(&digest)
+        ),
+    ))
 }
 
 /// Appends the root where the chain ends below one that is believed in.
@@ -277,6 +328,25 @@ fn check_import(
         )));
     }
     let issuer = Issuer::from_chain(chain).map_err(|error| Error::malformed("chain", error))?;
+    for certificate in chain {
+        if certificate.extensions().unknown_critical {
+            return Err(malformed(format!(
+                "{} has a critical extension that readers do not know: they would refuse every chain through it",
+                pki::ceremony::name_words(certificate.subject())
+            )));
+        }
+    }
+    let purposes = own.extensions().purposes.as_deref();
+    if let Some(purposes) = purposes
+        && ![Purpose::ServerAuth, Purpose::ClientAuth]
+            .iter()
+            .all(|needed| purposes.contains(needed))
+    {
+        return Err(malformed(
+            "the certificate is for certain purposes, and serverAuth and clientAuth are not both among them: readers would refuse its leaves"
+                .to_owned(),
+        ));
+    }
     if !issuer.signs_crls() {
         return Err(malformed(
             "the certificate lacks cRLSign: every verifier would refuse its CRLs".to_owned(),

@@ -84,7 +84,7 @@ pub async fn sign(
     let chain = std::iter::once(issued.certificate)
         .chain(fleet.chain.iter().cloned())
         .collect();
-    authority::import(context, id, chain, actor).await
+    authority::import(context, id, chain, None, actor).await
 }
 
 fn bundle(snapshot: &Snapshot, fleet: &Authority) -> Result<Arc<PublishedBundle>, Error> {

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use pki::certificate::Certificate;
 use pki::crl::Reason;
+use pki::crypto::Digest;
 use pki::key::KeyAlgorithm;
 use pki::name::{AuthorityId, ClusterName, KeyUri};
 use pki::time::Ttl;
@@ -67,6 +68,9 @@ pub(super) enum AuthorityCommand {
         id: AuthorityId,
         /// PEM: its certificate, each CA's above it, and the root (which may be left out when it is known).
         chain: PathBuf,
+        /// The SHA-256 of the chain's root (of its DER), where everyone is to believe in it beside the roots of before.
+        #[arg(long, value_name = "SHA256", value_parser = root_digest)]
+        new_root: Option<Digest>,
     },
     /// Give up a requested authority whose request was lost or refused; its slot is free again.
     Abandon {
@@ -161,12 +165,16 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
             );
         }
         AuthorityCommand::Sign { id, life, yes } => sign(config, &id, life, yes).await?,
-        AuthorityCommand::Import { id, chain } => {
+        AuthorityCommand::Import {
+            id,
+            chain,
+            new_root,
+        } => {
             let text = std::fs::read(&chain).with_context(|| chain.display().to_string())?;
             let chain =
                 Certificate::parse_pem(&text).with_context(|| chain.display().to_string())?;
             let context = super::open(config).await?;
-            authority::import(&context, &id, chain, &super::actor()).await?;
+            authority::import(&context, &id, chain, new_root.as_ref(), &super::actor()).await?;
             authority::reconcile(&context).await?;
             // A second turn: what the first one published may be due.
             authority::reconcile(&context).await?;
@@ -218,6 +226,19 @@ pub(super) async fn run(command: AuthorityCommand, config: &Config) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Hexadecimal, with colons or blanks or without.
+fn root_digest(text: &str) -> Result<Digest, String> {
+    let digits: String = text.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
+    let octet = |i: usize| {
+        let pair = digits.get(i..i + 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    let octets: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(octet).collect();
+    octets
+        .and_then(|octets| Digest::try_from(octets).ok())
+        .ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
 }
 
 async fn sign(config: &Config, id: &AuthorityId, life: Option<Ttl>, yes: bool) -> Result<()> {
