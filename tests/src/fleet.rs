@@ -196,12 +196,8 @@ impl Fleet {
     /// The same on either, with more TOML for every cluster's definition.
     pub fn build(postgres: Option<&str>, clusters: &[&str], definition: &str) -> Self {
         let fleet = Self::without_authorities(postgres, clusters, definition);
-        for (i, cluster) in fleet.clusters.iter().enumerate() {
-            let id = fleet.add_authority(&cluster.name, Ttl::days(365));
-            // The first of all does not wait, the others would.
-            if i > 0 {
-                run(&mut fleet.ca_server(&["authority", "activate", &id]));
-            }
+        for cluster in &fleet.clusters {
+            fleet.add_active_authority(&cluster.name, &[]);
         }
         fleet
     }
@@ -337,6 +333,16 @@ ops = "127.0.0.1:0"
             import.args(["--new-root", &pki::crypto::hex(&digest)]);
         }
         run(import.arg(chain));
+        id
+    }
+
+    /// The first authority of a cluster, a year long, and at work: the first of all does not wait, the others would.
+    pub fn add_active_authority(&self, cluster: &str, more: &[&str]) -> String {
+        let id = self.add_authority_with(cluster, Ttl::days(365), more);
+        let shown = run(&mut self.ca_server(&["authority", "show", &id]));
+        if !shown.contains(" active ") {
+            run(&mut self.ca_server(&["authority", "activate", &id]));
+        }
         id
     }
 

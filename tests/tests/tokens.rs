@@ -30,7 +30,7 @@ fn in_tokens(hsm: &SoftHsm, clusters: &[&str]) -> Fleet {
     fleet.set_environment(hsm.environment());
     for cluster in clusters {
         fleet.configure(&hsm.token(cluster, PIN, "canary = \"1s\""));
-        fleet.add_authority_with(cluster, Ttl::days(365), &["--token", cluster]);
+        fleet.add_active_authority(cluster, &["--token", cluster]);
     }
     fleet
 }
@@ -40,8 +40,8 @@ fn side_by_side(hsm: &SoftHsm) -> Fleet {
     let mut fleet = Fleet::without_authorities(None, &["central", "edge"], "");
     fleet.set_environment(hsm.environment());
     fleet.configure(&hsm.token("edge", PIN, "canary = \"1s\""));
-    fleet.add_authority("central", Ttl::days(365));
-    fleet.add_authority_with("edge", Ttl::days(365), &["--token", "edge"]);
+    fleet.add_active_authority("central", &[]);
+    fleet.add_active_authority("edge", &["--token", "edge"]);
     fleet
 }
 
@@ -403,7 +403,7 @@ async fn who_wants_confined_keys_gets_no_other() {
     // What the token made is taken; what it did not make is, where nobody wants that.
     fleet.add_authority_with("central", Ttl::days(365), &["--token", "central"]);
     fleet.reconfigure(require, "[keys]");
-    fleet.add_authority_with("edge", Ttl::days(365), &["--existing-key", uri]);
+    fleet.add_active_authority("edge", &["--existing-key", uri]);
     let shown = run(&mut fleet.ca_server(&["authority", "show", "edge-1"]));
     assert!(
         shown.contains("object=brought") && shown.contains("brought into the token from outside"),
