@@ -18,10 +18,6 @@ use crate::config::Config;
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 
 #[derive(Debug, Subcommand)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a process has one, and moves it a few times"
-)]
 pub(super) enum AuthorityCommand {
     /// Make the key of a cluster's next authority, and the request to carry to whoever signs it.
     Request {
