@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use ca_server::app::cluster::{self, ClusterDefinition};
-use ca_server::app::{Context, NewKey, authority, status};
+use ca_server::app::{Actor, Context, NewKey, authority, status};
 use ca_server::config::{Config, Listeners};
 use ca_server::store::model::{AuthorityRow, AuthorityState, CrlShape};
 use pki::key::KeyAlgorithm;
@@ -128,7 +128,7 @@ pub(crate) async fn prepare(
             );
             let definition: ClusterDefinition = toml::from_str(&text)?;
             home.write(&format!("server/{name}.toml"), text.as_bytes())?;
-            cluster::apply(context, &definition, ACTOR).await?;
+            cluster::apply(context, &definition, &Actor::local(ACTOR)).await?;
         }
         let is_new = active(context, &cluster).await?.is_none();
         if is_new {
@@ -142,7 +142,12 @@ pub(crate) async fn prepare(
     }
     // A reader needs a CRL of every CA of a chain, the root's too.
     if context.store.root_crls().await?.is_empty() {
-        status::root::import(context, &pem::read_crls(&root.crl()?)?, ACTOR).await?;
+        status::root::import(
+            context,
+            &pem::read_crls(&root.crl()?)?,
+            &Actor::local(ACTOR),
+        )
+        .await?;
     }
     Ok(made)
 }
@@ -174,7 +179,7 @@ async fn add_authority(
                 cluster,
                 &NewKey::InStore(KeyAlgorithm::EcdsaP256),
                 CrlShape::default(),
-                ACTOR,
+                &Actor::local(ACTOR),
             )
             .await?
         }
@@ -182,12 +187,12 @@ async fn add_authority(
     if row.state == S::Requested {
         let request = pem::request(&row.request);
         let chain = root.sign(&row.id, request.as_bytes(), now)?;
-        authority::import(context, &row.id, chain, None, ACTOR).await?;
+        authority::import(context, &row.id, chain, None, &Actor::local(ACTOR)).await?;
     }
     authority::reconcile(context).await?;
     // Whoever meets its leaves here starts after it, and has its CRL: it need not be published for long.
     if authority::find(context, &row.id).await?.state == S::Published {
-        authority::activate(context, &row.id, ACTOR).await?;
+        authority::activate(context, &row.id, &Actor::local(ACTOR)).await?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use ca_client::{
     Credentials, Endpoint, FileNames, IdentityDir, Order, Settings, StoredIdentity,
     serves_under_own_roots,
 };
-use ca_server::app::{Context, enrolment};
+use ca_server::app::{Actor, Context, enrolment};
 use pki::certificate::Certificate;
 use pki::extension::SubjectNames;
 use pki::name::{ClusterName, ProfileName, SpiffeId, SpiffePattern};
@@ -99,7 +99,7 @@ impl Workload {
             SpiffePattern::exactly(&self.spiffe_id),
             ProfileName::parse("workload")?,
             TOKEN_LIFE,
-            ACTOR,
+            &Actor::local(ACTOR),
         )
         .await?;
         let roots = home.path(ROOT);

@@ -3,6 +3,7 @@
 //! A [`Signer`] signs what `pki` prepared and nothing else. Private key bytes live in zeroized memory; what the
 //! cryptographic library keeps of them is said in SECURITY.md.
 
+pub mod audit;
 mod cipher;
 pub mod key_file;
 mod memory;

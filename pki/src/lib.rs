@@ -1,7 +1,7 @@
 //! Signet's pure core.
 //!
-//! Names, certificate requests, profiles, policy, certificates, CRLs, chains, bundles, ceremonies and the
-//! issuance log's entries. Nothing here does I/O, reads a clock, draws randomness or holds a private key:
+//! Names, certificate requests, profiles, policy, certificates, CRLs, chains, bundles, ceremonies, and the entries of
+//! the issuance log and of the audit trail. Nothing here does I/O, reads a clock, draws randomness or holds a private key:
 //! callers pass `now` and entropy in, and signatures come back from whoever holds the key.
 //!
 //! The path of a certificate: [`csr::Csr::parse`] → [`csr::Csr::verify`] → [`policy::decide`] →
@@ -9,6 +9,7 @@
 
 pub mod artefact;
 mod asn1;
+pub mod audit;
 pub mod bundle;
 pub mod canary;
 pub mod ceremony;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ca_server::app::{Context, ErrorKind, NewKey, authority};
+use ca_server::app::{Actor, Context, ErrorKind, NewKey, authority};
 use ca_server::clock::{ClockGuard, ManualClock};
 use ca_server::config::Config;
 use ca_server::store::model::{AuthorityState, CrlShape};
@@ -15,7 +15,6 @@ use pki::name::{AuthorityId, ClusterName};
 use pki::time::Ttl;
 use tests::fleet::{Fleet, Root};
 
-const ACTOR: &str = "test";
 const DAY: i64 = 86_400;
 
 struct World {
@@ -42,12 +41,13 @@ async fn world() -> World {
 
 impl World {
     async fn request(&self) -> (AuthorityId, Vec<u8>) {
+        let actor = Actor::local("test");
         let row = authority::request(
             &self.context,
             &self.cluster,
             &NewKey::InStore(KeyAlgorithm::EcdsaP256),
             CrlShape::default(),
-            ACTOR,
+            &actor,
         );
         let row = row.await.unwrap();
         (row.id, pki::pem::request(&row.request).into_bytes())
@@ -55,7 +55,8 @@ impl World {
 
     async fn import(&self, id: &AuthorityId, chain: &str) -> Result<(), (ErrorKind, String)> {
         let chain = Certificate::parse_pem(chain.as_bytes()).unwrap();
-        let imported = authority::import(&self.context, id, chain, None, ACTOR).await;
+        let imported =
+            authority::import(&self.context, id, chain, None, &Actor::local("test")).await;
         imported
             .map(|_| ())
             .map_err(|error| (error.kind(), error.to_string()))
@@ -196,12 +197,13 @@ async fn a_wrong_chain_or_key_is_refused_and_says_what_was_expected() {
 async fn there_are_two_slots_and_no_third() {
     let world = world().await;
     let (second, _) = world.request().await;
+    let actor = Actor::local("test");
     let third = authority::request(
         &world.context,
         &world.cluster,
         &NewKey::InStore(KeyAlgorithm::EcdsaP256),
         CrlShape::default(),
-        ACTOR,
+        &actor,
     );
     let error = third.await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -218,7 +220,7 @@ async fn an_authority_with_too_little_life_left_never_signs() {
         .await
         .unwrap();
     world.reconcile().await;
-    let error = authority::activate(&world.context, &second, ACTOR)
+    let error = authority::activate(&world.context, &second, &Actor::local("test"))
         .await
         .unwrap_err();
     assert!(error.to_string().contains("sooner than the 7d"), "{error}");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use ca_server::app::caller::{Caller, Proof};
 use ca_server::app::issue::IssueRequest;
 use ca_server::app::status::{Lookup, OcspAnswer};
-use ca_server::app::{App, ErrorKind, enrolment};
+use ca_server::app::{Actor, App, ErrorKind, enrolment};
 use ca_server::authn::{self, Evidence};
 use ca_server::clock::{ClockGuard, ManualClock};
 use ca_server::config::Config;
@@ -253,7 +253,8 @@ async fn a_repeated_enrolment_outlives_its_tokens_end_by_its_ten_minutes() {
         Profile::WORKLOAD.name().unwrap(),
     );
     let hour = Ttl::hours(1);
-    let new = enrolment::create(app.context(), &cluster, pattern, profile, hour, "test");
+    let actor = Actor::local("test");
+    let new = enrolment::create(app.context(), &cluster, pattern, profile, hour, &actor);
     let token = new.await.unwrap().token.to_string();
     let evidence = Evidence {
         peer: None,

@@ -107,7 +107,7 @@ impl Opened {
         assert_eq!(row.state, AuthorityState::Retiring);
         row.state = AuthorityState::Retired;
         self.store
-            .update_authority(&row, row.version)
+            .update_authority(&row, row.version, &[])
             .await
             .unwrap();
     }

@@ -370,7 +370,7 @@ async fn a_certificate_renews_its_own_identity_while_it_is_good_and_no_longer() 
         actor: "test".to_owned(),
         leaf_hash: [0; 32],
     };
-    let outcomes = store.revoke(&[change]).await.unwrap();
+    let outcomes = store.revoke(&[change], &[]).await.unwrap();
     assert!(
         matches!(outcomes[..], [StatusOutcome::Done(_)]),
         "{outcomes:?}"

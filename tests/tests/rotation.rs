@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use ca_server::app::{Context, NewKey, authority};
+use ca_server::app::{Actor, Context, NewKey, authority};
 use ca_server::config::Config;
 use ca_server::store::model::{AuthorityRow, AuthorityState, CrlShape};
 use pki::certificate::Certificate;
@@ -20,7 +20,6 @@ use tests::load::hammer::Hammer;
 use tests::process::{output, read, run};
 use tests::status::{crl, issue};
 
-const ACTOR: &str = "test";
 const CLIENTS: usize = 8;
 const ROTATIONS: usize = 3;
 
@@ -146,22 +145,29 @@ async fn go_on(fleet: &Fleet, context: &Context, generation: u32) {
         match state {
             None => {
                 let (key, shape) = (KeyAlgorithm::EcdsaP256, CrlShape::default());
-                let requested =
-                    authority::request(context, &cluster, &NewKey::InStore(key), shape, ACTOR)
-                        .await;
+                let requested = authority::request(
+                    context,
+                    &cluster,
+                    &NewKey::InStore(key),
+                    shape,
+                    &Actor::local("test"),
+                )
+                .await;
                 assert_eq!(requested.unwrap().id, id);
             }
             Some(AuthorityState::Requested) => {
                 let signed = signed(fleet, row.unwrap());
                 let chain = Certificate::parse_pem(signed.as_bytes()).unwrap();
-                authority::import(context, &id, chain, None, ACTOR)
+                authority::import(context, &id, chain, None, &Actor::local("test"))
                     .await
                     .unwrap();
             }
             // What every server does as it starts, and each few seconds.
             Some(AuthorityState::Imported) => authority::reconcile(context).await.unwrap(),
             Some(AuthorityState::Published) => {
-                authority::activate(context, &id, ACTOR).await.unwrap();
+                authority::activate(context, &id, &Actor::local("test"))
+                    .await
+                    .unwrap();
             }
             Some(AuthorityState::Active) => return,
             Some(other) => panic!("{id} is {other}"),

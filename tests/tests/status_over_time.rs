@@ -1,6 +1,6 @@
 //! What days, years and wrong clocks do to CRLs and OCSP answers: certificates, authorities and lists come to their ends.
 
-use ca_server::app::revocation;
+use ca_server::app::{Actor, revocation};
 use pki::certificate::Certificate;
 use pki::crl::Reason;
 use pki::name::AuthorityId;
@@ -11,7 +11,6 @@ use tests::inside::Inside;
 use tests::postgres::Postgres;
 use tests::process::run;
 
-const ACTOR: &str = "test";
 const DAY: i64 = 86_400;
 
 fn revoke(fleet: &Fleet, act: &str, certificate: &Certificate) {
@@ -112,7 +111,8 @@ async fn an_authority_that_has_ended_leaves_the_set_to_the_others() {
         if revoked {
             let id = AuthorityId::parse("edge-1").unwrap();
             let reason = Reason::KeyCompromise;
-            let row = revocation::revoke_authority(inside.app.context(), &id, reason, ACTOR);
+            let actor = Actor::local("test");
+            let row = revocation::revoke_authority(inside.app.context(), &id, reason, &actor);
             row.await.unwrap();
         }
         inside.turn().await;
@@ -201,7 +201,8 @@ async fn lists_and_answers_give_the_same_reason_for_a_revoked_authoritys_leaves(
     let leaf = inside.issue().await;
     let id = AuthorityId::parse("central-1").unwrap();
     let reason = Reason::CaCompromise;
-    let row = revocation::revoke_authority(inside.app.context(), &id, reason, ACTOR);
+    let actor = Actor::local("test");
+    let row = revocation::revoke_authority(inside.app.context(), &id, reason, &actor);
     row.await.unwrap();
     inside.turn().await;
     let list = inside.crl("central-1");

@@ -13,8 +13,8 @@ use pki::time::{Timestamp, Ttl};
 use super::cluster::{self, ClusterDefinition, Role};
 use super::new_key::NewKey;
 use super::signing::Key;
-use super::{Context, Error, ErrorKind, status};
-use crate::store::model::{AuthorityRow, AuthorityState, ClusterRow, CrlShape};
+use super::{Actor, Context, Error, ErrorKind, status};
+use crate::store::model::{AuthorityRow, AuthorityState, ClusterRow, CrlShape, NewAudit};
 
 /// For how long a replica may not have heard that another authority signs now.
 const HANDOVER: Ttl = Ttl::hours(1);
@@ -74,7 +74,7 @@ pub async fn request(
     cluster: &ClusterName,
     new_key: &NewKey,
     crl_shape: CrlShape,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     check_shape(context, crl_shape)?;
     let row = context.store.cluster(cluster).await?.ok_or_else(|| {
@@ -149,8 +149,8 @@ pub async fn request(
             .filter(|_| crl_shape != CrlShape::default()),
         version: 0,
     };
-    context.store.insert_authority(&row).await?;
-    event(context, actor, "authority.request", &row).await?;
+    let audit = [entry(context, actor, "authority.request", &row)];
+    context.store.insert_authority(&row, &audit).await?;
     Ok(row)
 }
 
@@ -162,7 +162,7 @@ pub async fn request(
 pub async fn abandon(
     context: &Context,
     id: &AuthorityId,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     let mut row = find(context, id).await?;
     if row.state != AuthorityState::Requested {
@@ -176,8 +176,7 @@ pub async fn abandon(
     }
     row.state = AuthorityState::Retired;
     row.sealed_key = None;
-    context.store.update_authority(&row, row.version).await?;
-    event(context, actor, "authority.abandon", &row).await?;
+    update(context, actor, "authority.abandon", &row).await?;
     find(context, id).await
 }
 
@@ -201,7 +200,7 @@ pub async fn import(
     id: &AuthorityId,
     chain: Vec<Certificate>,
     new_root: Option<&Digest>,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     let mut row = find(context, id).await?;
     if row.state != AuthorityState::Requested {
@@ -238,12 +237,15 @@ pub async fn import(
         .map(|certificate| certificate.der().to_vec())
         .collect();
     // If we crash between the two, the root is believed a little early, and the import is done again.
+    let detail = serde_json::json!({
+        "trust_domain": cluster.trust_domain, "sha256": crypto::hex(&crypto::sha256(&root)), "authority": row.id,
+    });
+    let audit = [actor.did(now, "root.add", &detail)];
     context
         .store
-        .add_root(&cluster.trust_domain, &root, now)
+        .add_root(&cluster.trust_domain, &root, now, &audit)
         .await?;
-    context.store.update_authority(&row, row.version).await?;
-    event(context, actor, "authority.import", &row).await?;
+    update(context, actor, "authority.import", &row).await?;
     find(context, id).await
 }
 
@@ -420,7 +422,7 @@ async fn refuse_shared_subject(
 pub async fn publish(
     context: &Context,
     id: &AuthorityId,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     let mut row = find(context, id).await?;
     if row.state != AuthorityState::Imported {
@@ -444,8 +446,7 @@ pub async fn publish(
     }
     row.state = AuthorityState::Published;
     row.published_at = Some(context.clock.trusted_now()?);
-    context.store.update_authority(&row, row.version).await?;
-    event(context, actor, "authority.publish", &row).await?;
+    update(context, actor, "authority.publish", &row).await?;
     find(context, id).await
 }
 
@@ -461,7 +462,7 @@ fn parse_chain(row: &AuthorityRow) -> Result<Vec<Certificate>, Error> {
 ///
 /// # Errors
 /// When it is not published, its key does not sign, it would end before the leaves it signs, lost a race, or the store is away.
-pub async fn activate(context: &Context, id: &AuthorityId, actor: &str) -> Result<(), Error> {
+pub async fn activate(context: &Context, id: &AuthorityId, actor: &Actor) -> Result<(), Error> {
     let row = find(context, id).await?;
     if row.state != AuthorityState::Published {
         return Err(refuse(
@@ -479,8 +480,12 @@ pub async fn activate(context: &Context, id: &AuthorityId, actor: &str) -> Resul
     if let Some(key) = Key::of(context, &row)? {
         key.make_ready().await?;
     }
-    context.store.swap_active(id, row.version, now).await?;
-    event(context, actor, "authority.activate", &row).await
+    let audit = [entry(context, actor, "authority.activate", &row)];
+    context
+        .store
+        .swap_active(id, row.version, now, &audit)
+        .await?;
+    Ok(())
 }
 
 async fn longest_leaf(context: &Context, cluster: &ClusterName) -> Result<Ttl, Error> {
@@ -547,7 +552,7 @@ pub async fn waits_until(
 /// # Errors
 /// When the store is away or the clock is not trusted.
 pub async fn reconcile(context: &Context) -> Result<(), Error> {
-    const ACTOR: &str = "reconciler";
+    let actor = Actor::itself("reconciler");
     let now = context.clock.trusted_now()?;
     let rows = context.store.authorities().await?;
     for row in &rows {
@@ -558,14 +563,14 @@ pub async fn reconcile(context: &Context) -> Result<(), Error> {
         };
         let step = match row.state {
             AuthorityState::Requested | AuthorityState::Retired => continue,
-            _ if has_ended(row, now) => end(context, row).await,
+            _ if has_ended(row, now) => end(context, row, &actor).await,
             AuthorityState::Imported | AuthorityState::Published if is_elsewhere() => continue,
-            AuthorityState::Imported => publish(context, &row.id, ACTOR).await.map(|_| ()),
+            AuthorityState::Imported => publish(context, &row.id, &actor).await.map(|_| ()),
             AuthorityState::Published if is_due(context, row, &rows, now).await? => {
-                activate(context, &row.id, ACTOR).await
+                activate(context, &row.id, &actor).await
             }
             AuthorityState::Retiring if is_over(context, row, &rows, now).await? => {
-                retire(context, row).await
+                retire(context, row, &actor, "authority.retire").await
             }
             _ => continue,
         };
@@ -587,8 +592,8 @@ fn has_ended(row: &AuthorityRow, now: Timestamp) -> bool {
 
 /// Retires an authority whose certificate is over. Left as it is, its list, which cannot be renewed, would be missing in
 /// everyone's set for ever.
-async fn end(context: &Context, row: &AuthorityRow) -> Result<(), Error> {
-    retire(context, row).await?;
+async fn end(context: &Context, row: &AuthorityRow, actor: &Actor) -> Result<(), Error> {
+    retire(context, row, actor, "authority.end").await?;
     if row.state == AuthorityState::Active {
         tracing::error!(
             authority.id = %row.id, cluster.id = %row.cluster,
@@ -597,19 +602,22 @@ async fn end(context: &Context, row: &AuthorityRow) -> Result<(), Error> {
     } else {
         tracing::info!(authority.id = %row.id, state = %row.state, "the authority has ended and is retired");
     }
-    event(context, "reconciler", "authority.end", row).await
+    Ok(())
 }
 
-async fn retire(context: &Context, row: &AuthorityRow) -> Result<(), Error> {
+async fn retire(
+    context: &Context,
+    row: &AuthorityRow,
+    actor: &Actor,
+    kind: &str,
+) -> Result<(), Error> {
     // It signs nothing more: its key goes with it.
     let retired = AuthorityRow {
         state: AuthorityState::Retired,
         sealed_key: None,
         ..row.clone()
     };
-    let store = &context.store;
-    store.update_authority(&retired, row.version).await?;
-    Ok(())
+    update(context, actor, kind, &retired).await
 }
 
 /// Whether the last leaf has expired, and a CRL has been out since that lists what was revoked (RFC 5280 §5.2).
@@ -658,18 +666,27 @@ async fn is_due(
     }
 }
 
-async fn event(
+/// Puts an authority that is still at the row's version in its place, and tells of it.
+async fn update(
     context: &Context,
-    actor: &str,
+    actor: &Actor,
     kind: &str,
     row: &AuthorityRow,
 ) -> Result<(), Error> {
+    let audit = [entry(context, actor, kind, row)];
+    let store = &context.store;
+    store.update_authority(row, row.version, &audit).await?;
+    Ok(())
+}
+
+fn entry(context: &Context, actor: &Actor, kind: &str, row: &AuthorityRow) -> NewAudit {
+    let certificate = row
+        .chain
+        .first()
+        .map(|der| crypto::hex(&crypto::sha256(der)));
     let detail = serde_json::json!({
         "authority": row.id, "cluster": row.cluster, "subject": row.subject, "key": row.key_place(),
+        "spki_sha256": crypto::hex(&crypto::sha256(&row.spki)), "certificate_sha256": certificate,
     });
-    let now = context.clock.untrusted_now();
-    Ok(context
-        .store
-        .append_event(now, actor, kind, &detail.to_string())
-        .await?)
+    actor.did(context.clock.untrusted_now(), kind, &detail)
 }

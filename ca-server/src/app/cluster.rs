@@ -6,9 +6,9 @@ use pki::profile::Profile;
 use pki::time::Ttl;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Error, ErrorKind};
+use super::{Actor, Context, Error, ErrorKind};
 use crate::authn::token::{TokenIssuer, TokenIssuerConfig, TokenReviewConfig, TokenReviewer};
-use crate::store::model::ClusterRow;
+use crate::store::model::{ClusterRow, NewAudit};
 
 /// What a cluster's authorities sign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +183,7 @@ async fn refuse_shared_trust(
 pub async fn apply(
     context: &Context,
     definition: &ClusterDefinition,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<&'static str, Error> {
     let policy = definition.policy()?;
     // Made and dropped: what this machine cannot follow is refused here, where somebody reads it.
@@ -204,7 +204,8 @@ pub async fn apply(
     };
     let done = match context.store.cluster(&definition.name).await? {
         None => {
-            context.store.insert_cluster(&row).await?;
+            let audit = [apply_entry(context, actor, &row, None)?];
+            context.store.insert_cluster(&row, &audit).await?;
             "created"
         }
         Some(there) if there.trust_domain != row.trust_domain => {
@@ -230,16 +231,31 @@ pub async fn apply(
         }
         Some(there) => {
             row.version = there.version;
-            context.store.update_cluster(&row, there.version).await?;
+            let audit = [apply_entry(context, actor, &row, Some(&there.definition))?];
+            let store = &context.store;
+            store.update_cluster(&row, there.version, &audit).await?;
             "changed"
         }
     };
-    let now = context.clock.untrusted_now();
-    context
-        .store
-        .append_event(now, actor, "cluster.apply", &row.definition)
-        .await?;
     Ok(done)
+}
+
+/// What a cluster is now, and what it was.
+fn apply_entry(
+    context: &Context,
+    actor: &Actor,
+    row: &ClusterRow,
+    before: Option<&str>,
+) -> Result<NewAudit, Error> {
+    let read =
+        |text: &str| serde_json::from_str::<serde_json::Value>(text).map_err(Error::internal);
+    let detail = serde_json::json!({
+        "cluster": row.name,
+        "definition": read(&row.definition)?,
+        "before": before.map(read).transpose()?,
+    });
+    let now = context.clock.untrusted_now();
+    Ok(actor.did(now, "cluster.apply", &detail))
 }
 
 /// What the cluster's authorities sign.

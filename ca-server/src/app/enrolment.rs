@@ -7,7 +7,7 @@ use pki::profile::Profile;
 use pki::time::Ttl;
 
 use super::cluster::{self, Role};
-use super::{Context, Error, ErrorKind};
+use super::{Actor, Context, Error, ErrorKind};
 use crate::entropy;
 use crate::store::model::EnrolmentRow;
 
@@ -34,7 +34,7 @@ pub async fn create(
     pattern: SpiffePattern,
     profile: ProfileName,
     ttl: Ttl,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<NewEnrolment, Error> {
     let row = context.store.cluster(cluster).await?.ok_or_else(|| {
         Error::new(
@@ -98,19 +98,29 @@ pub async fn create(
         profile,
         expires_at: now.plus(ttl),
         created_at: now,
-        created_by: actor.to_owned(),
+        created_by: actor.name.clone(),
         consumed_at: None,
         key_digest: None,
         revoked_at: None,
         certificate: None,
     };
-    context.store.insert_enrolment(&row).await?;
-    let detail = serde_json::json!({ "id": row.id, "cluster": cluster, "pattern": row.pattern });
-    context
-        .store
-        .append_event(now, actor, "enrolment.create", &detail.to_string())
-        .await?;
+    let detail = serde_json::json!({
+        "id": row.id, "cluster": cluster, "pattern": row.pattern, "profile": row.profile, "expires_at": row.expires_at,
+    });
+    let audit = [actor.did(now, "enrolment.create", &detail)];
+    context.store.insert_enrolment(&row, &audit).await?;
     Ok(NewEnrolment { row, token })
+}
+
+/// Withdraws a token; `false` when there is none of this id, or it is withdrawn already.
+///
+/// # Errors
+/// When the store is away.
+pub async fn revoke(context: &Context, id: &str, actor: &Actor) -> Result<bool, Error> {
+    let now = context.clock.untrusted_now();
+    let detail = serde_json::json!({ "id": id });
+    let audit = [actor.did(now, "enrolment.revoke", &detail)];
+    Ok(context.store.revoke_enrolment(id, now, &audit).await?)
 }
 
 /// A token's name in the store: 256 random bits need no slow hash.

@@ -127,6 +127,12 @@ impl From<crate::store::StoreError> for Error {
                 "the store is away, try again",
             )
             .because(error),
+            E::Audit(_) => Self::new(
+                ErrorKind::Internal,
+                "audit",
+                "nothing was done, because it could not be audited (`ca-server audit verify` tells why)",
+            )
+            .because(error),
             E::Conflict(what) => Self::new(ErrorKind::Conflict, "conflict", *what),
             _ => Self::internal(error),
         }

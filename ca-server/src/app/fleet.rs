@@ -15,7 +15,7 @@ use pki::time::{Timestamp, Ttl};
 use super::cluster::Role;
 use super::issue::{Asked, IssuedCertificate, not_recorded, record};
 use super::state::{Authority, PublishedBundle, Snapshot};
-use super::{Context, Error, ErrorKind, authority, status};
+use super::{Actor, Context, Error, ErrorKind, authority, status};
 use crate::entropy;
 use crate::store::model::{AuthorityRow, AuthorityState};
 
@@ -31,7 +31,7 @@ pub async fn sign(
     context: &Context,
     id: &AuthorityId,
     life: Option<Ttl>,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     let row = authority::find(context, id).await?;
     if row.state != AuthorityState::Requested {
@@ -72,7 +72,7 @@ pub async fn sign(
     let asked = Asked {
         cluster: &fleet.cluster,
         kind: "operator",
-        caller: actor.to_owned(),
+        caller: actor.name.clone(),
         detail: None,
         ttl: AskedTtl::Exactly(grant.ttl),
         request_id: "authority-sign",

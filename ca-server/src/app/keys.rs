@@ -5,16 +5,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hsm::audit::AuditKey;
 use hsm::sealed::{KeyEncryptionKey, SealError};
 use hsm::wrapping::{self, SALT_BYTES, WrappingKey, WrappingKind};
 use pki::time::Timestamp;
 use zeroize::Zeroizing;
 
 use super::tokens::Tokens;
-use super::{Error, ErrorKind};
+use super::{Actor, Error, ErrorKind};
 use crate::config::{KeySettings, WrappingSource};
-use crate::store::Store;
 use crate::store::model::Installation;
+use crate::store::{Auditor, ReplicaName, Store};
 
 /// No passphrase is longer, and what is longer is not read: the path may be `/dev/zero`.
 const FILE_MAX_BYTES: u64 = 4096;
@@ -38,6 +39,15 @@ pub async fn unlock(
     Ok(Arc::new(key))
 }
 
+/// Who writes into the audit trail as `replica` in the installation of this key.
+///
+/// # Errors
+/// Never in fact: see [`AuditKey::derive`].
+pub fn auditor(replica: ReplicaName, key: &KeyEncryptionKey) -> Result<Auditor, Error> {
+    let key = AuditKey::derive(key).map_err(Error::internal)?;
+    Ok(Auditor::new(replica, key))
+}
+
 /// Puts the key under what `new` names. Running servers have it open and go on; authorities' keys stay as they are.
 ///
 /// Up to the store's commit the old source opens, from then on the new one does. When the answer to the commit is lost,
@@ -51,10 +61,12 @@ pub async fn rekey(
     tokens: &Tokens,
     new: &WrappingSource,
     now: Timestamp,
-    actor: &str,
+    actor: &Actor,
+    replica: &ReplicaName,
 ) -> Result<Installation, Error> {
     let before = installation(store).await?;
     let key = open(&before, settings, tokens).await?;
+    store.audit_as(auditor(replica.clone(), &key)?);
     let after = seal(&key, new, settings, tokens, now).await?;
     // What is about to be relied on is tried first, from its source: a token may have given something else.
     let tried = wrapping_key(new, &after.salt, settings, tokens, false).await?;
@@ -63,8 +75,9 @@ pub async fn rekey(
         "from": before.wrapping.as_str(),
         "to": after.wrapping.as_str(),
     });
+    let audit = actor.did(now, "keys.rekey", &detail);
     store
-        .rewrap_installation(&after, before.version, actor, &detail.to_string())
+        .rewrap_installation(&after, before.version, &[audit])
         .await?;
     Ok(after)
 }

@@ -1,5 +1,6 @@
 //! The use cases, a file each. Transports translate into them; none of them knows gRPC, HTTP or SQL.
 
+mod actor;
 pub mod authority;
 pub mod bundle;
 pub mod caller;
@@ -26,6 +27,7 @@ use arc_swap::ArcSwap;
 use hsm::sealed::KeyEncryptionKey;
 use tokio::sync::watch;
 
+pub use actor::Actor;
 pub use error::{Error, ErrorKind, chain, printable};
 pub use new_key::NewKey;
 

@@ -11,7 +11,7 @@ use pki::profile::Profile;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
-use super::{Context, Error, ErrorKind, authority, fleet};
+use super::{Actor, Context, Error, ErrorKind, authority, fleet};
 use crate::store::model::{
     AuthorityRevocation, AuthorityRow, AuthorityState, NewRecord, RecordFilter, StatusChange,
     StatusOutcome, StoredRecord,
@@ -202,7 +202,7 @@ pub async fn revoke(
     context: &Context,
     found: &Found,
     reason: Reason,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<Summary, Error> {
     // An authority's certificate is revoked with everything that it issued, or not at all.
     if let Some(serial) = &found.authority {
@@ -239,7 +239,7 @@ async fn at_our_issuer(
     issuer: &AuthorityRow,
     own: &Certificate,
     reason: Reason,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<(), Error> {
     let stored = context.store.record_of(&issuer.id, &own.serial()).await?;
     if stored.is_none() {
@@ -248,7 +248,11 @@ async fn at_our_issuer(
     let at = context.clock.untrusted_now();
     let which = (&issuer.id, own.serial());
     let change = status_change(which, at, RevocationKind::Revoked, reason, actor);
-    context.store.revoke(&[change]).await?;
+    let detail = serde_json::json!({
+        "authority": issuer.id, "serial": own.serial(), "reason": reason.to_string(),
+    });
+    let audit = [actor.did(at, "certificate.revoke", &detail)];
+    context.store.revoke(&[change], &audit).await?;
     Ok(())
 }
 
@@ -256,7 +260,7 @@ async fn at_our_issuer(
 ///
 /// # Errors
 /// When the store is away.
-pub async fn lift(context: &Context, found: &Found, actor: &str) -> Result<Summary, Error> {
+pub async fn lift(context: &Context, found: &Found, actor: &Actor) -> Result<Summary, Error> {
     change(
         context,
         &found.hits,
@@ -272,19 +276,32 @@ async fn change(
     hits: &[(AuthorityId, Serial)],
     kind: RevocationKind,
     reason: Reason,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<Summary, Error> {
     // A revocation does not wait for someone to look at the clock.
     let at = context.clock.untrusted_now();
+    let word = match kind {
+        RevocationKind::Lifted => "certificate.lift",
+        RevocationKind::Held => "certificate.hold",
+        _ => "certificate.revoke",
+    };
     let mut summary = Summary::default();
     for batch in hits.chunks(BATCH) {
         let changes: Vec<_> = batch
             .iter()
             .map(|(authority, serial)| status_change((authority, *serial), at, kind, reason, actor))
             .collect();
+        // Each certificate's change is an entry of its authority's log; here is who had it made.
+        let detail = serde_json::json!({
+            "reason": reason.to_string(),
+            "asked": batch.len(),
+            "first_serial": batch.first().map(|(_, serial)| serial),
+            "last_serial": batch.last().map(|(_, serial)| serial),
+        });
+        let audit = [actor.did(at, word, &detail)];
         let outcomes = match kind {
-            RevocationKind::Lifted => context.store.lift_holds(&changes).await?,
-            _ => context.store.revoke(&changes).await?,
+            RevocationKind::Lifted => context.store.lift_holds(&changes, &audit).await?,
+            _ => context.store.revoke(&changes, &audit).await?,
         };
         for (change, outcome) in changes.iter().zip(outcomes) {
             match outcome {
@@ -294,7 +311,7 @@ async fn change(
                         cert.serial = %change.serial,
                         authority.id = %change.authority,
                         log.index = index,
-                        actor,
+                        actor = %actor,
                         reason = %reason,
                         "certificate {}",
                         kind.as_str()
@@ -306,16 +323,6 @@ async fn change(
             }
         }
     }
-    let detail = serde_json::json!({
-        "reason": reason.to_string(),
-        "changed": summary.changed,
-        "first_serial": hits.first().map(|(_, serial)| serial),
-    });
-    let kind = format!("certificate.{}", kind.as_str());
-    context
-        .store
-        .append_event(at, actor, &kind, &detail.to_string())
-        .await?;
     Ok(summary)
 }
 
@@ -324,7 +331,7 @@ fn status_change(
     at: Timestamp,
     kind: RevocationKind,
     reason: Reason,
-    actor: &str,
+    actor: &Actor,
 ) -> StatusChange {
     let entry = RevocationEntry {
         kind,
@@ -332,14 +339,14 @@ fn status_change(
         authority,
         serial: Some(serial),
         reason,
-        actor,
+        actor: &actor.name,
     };
     StatusChange {
         authority: authority.clone(),
         serial,
         at,
         reason: reason as u8,
-        actor: actor.to_owned(),
+        actor: actor.name.clone(),
         leaf_hash: entry.leaf_hash(),
     }
 }
@@ -353,7 +360,7 @@ pub async fn revoke_authority(
     context: &Context,
     id: &AuthorityId,
     reason: Reason,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     let row = authority::find(context, id).await?;
     let refuse = |text: String| Err(Error::new(ErrorKind::Conflict, "state", text));
@@ -389,23 +396,20 @@ pub async fn revoke_authority(
         authority: id,
         serial: None,
         reason,
-        actor,
+        actor: &actor.name,
     };
     let revocation = AuthorityRevocation {
         at,
         reason: reason as u8,
         not_after: own.not_after(),
-        actor: actor.to_owned(),
+        actor: actor.name.clone(),
         leaf_hash: entry.leaf_hash(),
     };
-    context
-        .store
-        .revoke_authority(id, row.version, &revocation)
-        .await?;
     let detail = serde_json::json!({ "authority": id, "cluster": row.cluster, "reason": reason.to_string() });
+    let audit = [actor.did(at, "authority.revoke", &detail)];
     context
         .store
-        .append_event(at, actor, "authority.revoke", &detail.to_string())
+        .revoke_authority(id, row.version, &revocation, &audit)
         .await?;
     authority::find(context, id).await
 }

@@ -68,17 +68,11 @@ pub(super) async fn run(command: EnrolmentCommand, config: &Config) -> Result<()
         }
         EnrolmentCommand::Revoke { id } => {
             let context = super::open(config).await?;
-            let now = context.clock.untrusted_now();
-            if !context.store.revoke_enrolment(&id, now).await? {
+            if !enrolment::revoke(&context, &id, &super::actor()).await? {
                 bail!(
                     "nothing was revoked: there is no enrolment {id}, or it is revoked already (`ca-server enrolment list`)"
                 );
             }
-            let detail = serde_json::json!({ "id": id }).to_string();
-            context
-                .store
-                .append_event(now, &super::actor(), "enrolment.revoke", &detail)
-                .await?;
             say!("enrolment {id} revoked");
         }
     }

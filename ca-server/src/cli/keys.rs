@@ -68,7 +68,8 @@ pub(super) async fn run(command: KeysCommand, config: &Config) -> Result<()> {
             };
             let (now, actor) = (super::system_now(), super::actor());
             let tokens = Tokens::new(&config.tokens, config.keys.require_confined);
-            keys::rekey(&store, &config.keys, &tokens, &new, now, &actor).await?;
+            let replica = &config.replica;
+            keys::rekey(&store, &config.keys, &tokens, &new, now, &actor, replica).await?;
             say!("the installation's keys rest under: {new}");
             say!("put it into [keys] of every server's configuration before its next start");
         }

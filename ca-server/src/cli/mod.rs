@@ -28,9 +28,9 @@ use pki::crl::Reason;
 use pki::crypto;
 use secrecy::ExposeSecret;
 
-use crate::app::Context;
 use crate::app::status::watermark;
 use crate::app::tokens::Tokens;
+use crate::app::{Actor, Context};
 use crate::clock::{ClockGuard, SystemClock};
 use crate::config::{Config, Faults};
 use crate::entropy::{self, SystemEntropy};
@@ -244,11 +244,12 @@ pub async fn open(config: &Config) -> Result<Context> {
     lock_memory(config)?;
     let store = open_store(config).await?;
     let tokens = Tokens::new(&config.tokens, config.keys.require_confined);
+    let key = crate::app::keys::unlock(&store, &config.keys, &tokens, system_now()).await?;
+    store.audit_as(crate::app::keys::auditor(config.replica.clone(), &key)?);
     let context = Context {
         clock: Arc::new(ClockGuard::new(Arc::new(SystemClock))),
         entropy: Arc::new(SystemEntropy::default()),
-        key_encryption_key: crate::app::keys::unlock(&store, &config.keys, &tokens, system_now())
-            .await?,
+        key_encryption_key: key,
         tokens: Arc::new(tokens),
         settings: config.status.clone(),
         instance: crypto::hex(&entropy::draw::<8>(&SystemEntropy::default())?),
@@ -274,12 +275,13 @@ fn lock_memory(config: &Config) -> Result<()> {
 }
 
 /// Who acts on the command line: the operating system's user.
-fn actor() -> String {
+fn actor() -> Actor {
     let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
-    format!(
-        "cli:{}",
-        user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string())
-    )
+    let user = user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
+    // A name for this command among others in the trail; without randomness it goes without one.
+    let id = entropy::draw::<8>(&SystemEntropy::default());
+    let id = id.map(|id| crypto::hex(&id)).unwrap_or_default();
+    Actor::local(format!("cli:{user}")).in_call(id)
 }
 
 async fn accept_store(config: &Config, yes: bool) -> Result<()> {
@@ -288,7 +290,8 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
             "store.watermark_file is not set: a server that is started again takes the store as it is"
         );
     };
-    let store = open_store(config).await?;
+    let context = open(config).await?;
+    let store = &context.store;
     let positions = store.status_positions().await?;
     for position in &positions {
         say!(
@@ -305,20 +308,23 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
     }
     watermark::accept(file, &positions)?;
     let now = system_now();
-    store
-        .append_event(now, &actor(), "store.accept", "{}")
-        .await?;
+    let sizes: serde_json::Map<_, _> = positions
+        .iter()
+        .map(|position| (position.authority.to_string(), position.log_size.into()))
+        .collect();
+    let detail = serde_json::json!({ "logs": sizes });
+    let audit = [actor().did(now, "store.accept", &detail)];
+    store.append_audit(&audit).await?;
     say!("accepted: start the server again");
     Ok(())
 }
 
 async fn accept_clock(config: &Config) -> Result<()> {
-    let store = open_store(config).await?;
-    let now = system_now();
-    store.accept_clock(now, &actor()).await?;
-    store
-        .append_event(now, &actor(), "clock.accept", "{}")
-        .await?;
+    let store = open(config).await?.store;
+    let (now, actor) = (system_now(), actor());
+    let detail = serde_json::json!({ "at": now });
+    let audit = [actor.did(now, "clock.accept", &detail)];
+    store.accept_clock(now, &actor.name, &audit).await?;
     say!("accepted: it is {now}; running servers take it up within seconds");
     Ok(())
 }

@@ -16,6 +16,7 @@ use pki::name::{ClusterName, DnsName};
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
+use crate::store::ReplicaName;
 pub use keys::{CredentialName, CredentialNameError, KeySettings, TokenSettings, WrappingSource};
 pub use reader::Fault;
 use reader::{Section, merge_environment};
@@ -26,6 +27,8 @@ pub use status::{StatusSettings, UrlKinds};
 pub struct Config {
     /// The cluster whose authority signs the server's own certificate.
     pub home_cluster: ClusterName,
+    /// The name of this replica's audit chain: this host's by default.
+    pub replica: ReplicaName,
     /// Names and addresses that the server is reached by.
     pub names: SubjectNames,
     /// How long a stop waits for requests under way.
@@ -139,6 +142,9 @@ impl Config {
         let mut root = Section::root(table, faults);
         let mut server = root.section("server");
         let home_cluster = server.required::<ClusterName>("cluster");
+        let replica = server
+            .optional::<ReplicaName>("replica")
+            .unwrap_or_else(host_replica);
         let names = server_names(&mut server);
         let drain = server.duration("drain", Duration::from_secs(10), DRAIN_MAX);
         server.finish();
@@ -215,6 +221,7 @@ impl Config {
         root.finish();
         Some(Self {
             home_cluster: home_cluster?,
+            replica,
             names: names?,
             drain,
             store_url: store_url?,
@@ -277,6 +284,7 @@ impl Config {
         let (old, l) = (self.listeners, new.listeners);
         let changed = [
             ("server.cluster", self.home_cluster != new.home_cluster),
+            ("server.replica", self.replica != new.replica),
             (
                 "store.url",
                 self.store_url.expose_secret() != new.store_url.expose_secret(),
@@ -326,11 +334,12 @@ impl Config {
         let names = self.names.to_strings().join(", ");
         let tokens: String = self.tokens.iter().map(TokenSettings::describe).collect();
         format!(
-            "server.cluster = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
+            "server.cluster = {}\nserver.replica = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
              listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
              crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
             self.home_cluster,
+            self.replica,
             self.drain.as_secs(),
             self.keys.wrapping,
             self.keys.lock_memory,
@@ -372,6 +381,10 @@ fn shared_addresses(section: &mut Section<'_>, listeners: &Listeners) {
             _ => taken.push((name, address)),
         }
     }
+}
+
+fn host_replica() -> ReplicaName {
+    ReplicaName::of_host(&rustix::system::uname().nodename().to_string_lossy())
 }
 
 fn server_names(server: &mut Section<'_>) -> Option<SubjectNames> {

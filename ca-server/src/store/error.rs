@@ -8,6 +8,9 @@ use sqlx::postgres::PgDatabaseError;
 /// Why the store did not do what was asked. No text of it carries a password or what is in a row.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// What has to be audited was not done, because the trail cannot go on.
+    #[error("the audit trail cannot go on: {0}")]
+    Audit(&'static str),
     /// A compare-and-set was lost, a key is taken, or something that is referred to is missing or in use.
     #[error("conflict: {0}")]
     Conflict(&'static str),

@@ -7,6 +7,9 @@
 //! A call either did what it says, durably, or did nothing, with one exception that no database spares us: a
 //! connection that breaks during a commit ([`StoreError::Unavailable`]) leaves open which of the two. Every call is
 //! safe to repeat or tells by [`StoreError::Conflict`] that it was done.
+//!
+//! What changes something takes the entries of the audit trail that tell of it (`audit`) and writes both or neither; where
+//! nothing changes, they are not written either. None are given where nobody has to hear of it.
 
 mod error;
 pub mod model;
@@ -24,10 +27,11 @@ use pki::serial::Serial;
 use pki::time::Timestamp;
 
 use model::{
-    AuthorityRow, BundleRow, ClusterRow, EnrolmentRow, EventRow, Installation, NewRecord,
+    AuthorityRow, BundleRow, ClusterRow, EnrolmentRow, Installation, NewAudit, NewRecord,
     RecordFilter, StoredRecord,
 };
 
+pub use audit::{Auditor, ReplicaName, ReplicaNameError};
 pub use error::{RecordError, StoreError};
 pub use postgres::Postgres;
 pub use recorder::Recorder;
@@ -59,6 +63,7 @@ macro_rules! call {
     };
 }
 
+mod audit;
 mod status;
 
 impl Store {
@@ -113,8 +118,7 @@ impl Store {
         call!(self.create_installation(installation))
     }
 
-    /// Replaces the sealed key-encryption key that is still at `expected_version`, and adds the event `keys.rekey`, both
-    /// or neither. `detail` is JSON.
+    /// Replaces the sealed key-encryption key that is still at `expected_version`.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it is not, or when the store fails.
@@ -122,10 +126,9 @@ impl Store {
         &self,
         installation: &Installation,
         expected_version: i64,
-        actor: &str,
-        detail: &str,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
-        call!(self.rewrap_installation(installation, expected_version, actor, detail))
+        call!(self.rewrap_installation(installation, expected_version, audit))
     }
 
     /// All clusters, by name.
@@ -148,8 +151,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the name is taken, or when the store fails.
-    pub async fn insert_cluster(&self, cluster: &ClusterRow) -> Result<(), StoreError> {
-        call!(self.insert_cluster(cluster))
+    pub async fn insert_cluster(
+        &self,
+        cluster: &ClusterRow,
+        audit: &[NewAudit],
+    ) -> Result<(), StoreError> {
+        call!(self.insert_cluster(cluster, audit))
     }
 
     /// Replaces a cluster that is still at `expected_version`, and tells its new version.
@@ -160,16 +167,21 @@ impl Store {
         &self,
         cluster: &ClusterRow,
         expected_version: i64,
+        audit: &[NewAudit],
     ) -> Result<i64, StoreError> {
-        call!(self.update_cluster(cluster, expected_version))
+        call!(self.update_cluster(cluster, expected_version, audit))
     }
 
     /// Deletes a cluster and its enrolments; `false` when there is none of that name.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it has authorities, or when the store fails.
-    pub async fn delete_cluster(&self, name: &ClusterName) -> Result<bool, StoreError> {
-        call!(self.delete_cluster(name))
+    pub async fn delete_cluster(
+        &self,
+        name: &ClusterName,
+        audit: &[NewAudit],
+    ) -> Result<bool, StoreError> {
+        call!(self.delete_cluster(name, audit))
     }
 
     /// All authorities, by cluster and generation.
@@ -193,8 +205,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] when its id, its generation or its key is taken, its cluster is missing or has an active
     /// one already, or when the store fails.
-    pub async fn insert_authority(&self, authority: &AuthorityRow) -> Result<(), StoreError> {
-        call!(self.insert_authority(authority))
+    pub async fn insert_authority(
+        &self,
+        authority: &AuthorityRow,
+        audit: &[NewAudit],
+    ) -> Result<(), StoreError> {
+        call!(self.insert_authority(authority, audit))
     }
 
     /// Replaces what may change of an authority that is still at `expected_version`, and tells its new version.
@@ -205,8 +221,9 @@ impl Store {
         &self,
         authority: &AuthorityRow,
         expected_version: i64,
+        audit: &[NewAudit],
     ) -> Result<i64, StoreError> {
-        call!(self.update_authority(authority, expected_version))
+        call!(self.update_authority(authority, expected_version, audit))
     }
 
     /// Makes a published authority that is still at `expected_version` its cluster's active one, and the one that was
@@ -219,8 +236,9 @@ impl Store {
         new: &AuthorityId,
         expected_version: i64,
         now: Timestamp,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
-        call!(self.swap_active(new, expected_version, now))
+        call!(self.swap_active(new, expected_version, now, audit))
     }
 }
 
@@ -251,8 +269,9 @@ impl Store {
         trust_domain: &TrustDomain,
         der: &[u8],
         now: Timestamp,
+        audit: &[NewAudit],
     ) -> Result<u64, StoreError> {
-        call!(self.add_root(trust_domain, der, now))
+        call!(self.add_root(trust_domain, der, now, audit))
     }
 
     /// Removes the root with this SHA-256 and tells the bundle's sequence; it does not grow when there is none. Sequences
@@ -264,8 +283,9 @@ impl Store {
         &self,
         trust_domain: &TrustDomain,
         sha256: &Digest,
+        audit: &[NewAudit],
     ) -> Result<u64, StoreError> {
-        call!(self.remove_root(trust_domain, sha256))
+        call!(self.remove_root(trust_domain, sha256, audit))
     }
 }
 
@@ -275,8 +295,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when its id or hash is taken or its cluster is missing, or when the store fails.
-    pub async fn insert_enrolment(&self, enrolment: &EnrolmentRow) -> Result<(), StoreError> {
-        call!(self.insert_enrolment(enrolment))
+    pub async fn insert_enrolment(
+        &self,
+        enrolment: &EnrolmentRow,
+        audit: &[NewAudit],
+    ) -> Result<(), StoreError> {
+        call!(self.insert_enrolment(enrolment, audit))
     }
 
     /// The enrolment of this id.
@@ -310,8 +334,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn revoke_enrolment(&self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
-        call!(self.revoke_enrolment(id, now))
+    pub async fn revoke_enrolment(
+        &self,
+        id: &str,
+        now: Timestamp,
+        audit: &[NewAudit],
+    ) -> Result<bool, StoreError> {
+        call!(self.revoke_enrolment(id, now, audit))
     }
 }
 
@@ -453,8 +482,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn accept_clock(&self, now: Timestamp, by: &str) -> Result<u64, StoreError> {
-        call!(self.accept_clock(now, by))
+    pub async fn accept_clock(
+        &self,
+        now: Timestamp,
+        by: &str,
+        audit: &[NewAudit],
+    ) -> Result<u64, StoreError> {
+        call!(self.accept_clock(now, by, audit))
     }
 
     /// The latest acceptance: its number, and the time that was accepted.
@@ -463,28 +497,6 @@ impl Store {
     /// When the store fails.
     pub async fn clock_acceptance(&self) -> Result<Option<(u64, Timestamp)>, StoreError> {
         call!(self.clock_acceptance())
-    }
-
-    /// Adds to the administration trail. `detail` is JSON.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn append_event(
-        &self,
-        at: Timestamp,
-        actor: &str,
-        kind: &str,
-        detail: &str,
-    ) -> Result<(), StoreError> {
-        call!(self.append_event(at, actor, kind, detail))
-    }
-
-    /// The latest events, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn events(&self, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        call!(self.events(limit))
     }
 
     /// Grows with every change to clusters, authorities, roots, CRLs and revocations, of enrolments too. Whoever reads it

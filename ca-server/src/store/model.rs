@@ -9,6 +9,8 @@ use pki::name::{AuthorityId, ClusterName, KeyUri, ProfileName, SpiffePattern, Tr
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
+pub use super::audit::{AuditCursor, AuditFilter, AuditHead, AuditRow, NewAudit};
+
 /// The installation's key-encryption key, as it rests.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -480,19 +482,4 @@ pub struct StatusPosition {
     pub log_size: u64,
     /// The number of its latest CRL.
     pub crl_number: Option<u64>,
-}
-
-/// Something that an administrator or the server itself did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRow {
-    /// Grows with each event.
-    pub id: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub actor: String,
-    /// What.
-    pub kind: String,
-    /// The rest, as JSON.
-    pub detail: String,
 }

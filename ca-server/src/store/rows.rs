@@ -2,6 +2,7 @@
 
 use hsm::pkcs11::KeyOrigin;
 use hsm::wrapping::WrappingKind;
+use pki::audit::Mark;
 use pki::crypto::Digest;
 use pki::name::AuthorityId;
 use pki::serial::Serial;
@@ -10,8 +11,9 @@ use sqlx::FromRow;
 
 use super::StoreError;
 use super::model::{
-    AuthorityRow, AuthorityState, BundleRow, ClusterRow, CrlRow, CrlShape, EnrolmentRow, EventRow,
-    Installation, NewRecord, Revocation, RootCrlRow, StatusEvent, StatusPosition, StoredRecord,
+    AuditHead, AuditRow, AuthorityRow, AuthorityState, BundleRow, ClusterRow, CrlRow, CrlShape,
+    EnrolmentRow, Installation, NewRecord, Revocation, RootCrlRow, StatusEvent, StatusPosition,
+    StoredRecord,
 };
 
 #[derive(FromRow)]
@@ -463,24 +465,63 @@ impl TryFrom<RawStatusPosition> for StatusPosition {
 }
 
 #[derive(FromRow)]
-pub(super) struct RawEvent {
-    id: i64,
+pub(super) struct RawAudit {
+    replica: String,
+    position: i64,
     at: i64,
-    actor: String,
     kind: String,
+    actor: String,
+    remote: String,
+    rule: String,
+    request_id: String,
     detail: String,
+    previous: Vec<u8>,
+    hash: Vec<u8>,
 }
 
-impl TryFrom<RawEvent> for EventRow {
+impl TryFrom<RawAudit> for AuditRow {
     type Error = StoreError;
 
-    fn try_from(raw: RawEvent) -> Result<Self, StoreError> {
+    fn try_from(raw: RawAudit) -> Result<Self, StoreError> {
+        const TABLE: &str = "audit";
         Ok(Self {
-            id: number("event", "id", raw.id)?,
+            replica: raw.replica,
+            position: number(TABLE, "position", raw.position)?,
             at: Timestamp::from_unix(raw.at),
-            actor: raw.actor,
             kind: raw.kind,
+            actor: raw.actor,
+            remote: raw.remote,
+            rule: raw.rule,
+            request_id: raw.request_id,
             detail: raw.detail,
+            previous: digest(TABLE, "previous", &raw.previous)?,
+            hash: digest(TABLE, "hash", &raw.hash)?,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawAuditHead {
+    replica: String,
+    position: i64,
+    hash: Vec<u8>,
+    seal: Vec<u8>,
+    at: i64,
+}
+
+impl TryFrom<RawAuditHead> for AuditHead {
+    type Error = StoreError;
+
+    fn try_from(raw: RawAuditHead) -> Result<Self, StoreError> {
+        const TABLE: &str = "audit_head";
+        Ok(Self {
+            mark: Mark {
+                replica: raw.replica,
+                position: number(TABLE, "position", raw.position)?,
+                hash: digest(TABLE, "hash", &raw.hash)?,
+            },
+            seal: digest(TABLE, "seal", &raw.seal)?,
+            at: Timestamp::from_unix(raw.at),
         })
     }
 }

@@ -6,8 +6,8 @@ use pki::serial::Serial;
 use pki::time::Timestamp;
 
 use super::model::{
-    AuthorityRevocation, CrlRow, Revocation, RootCrlRow, StatusChange, StatusEvent, StatusOutcome,
-    StatusPosition,
+    AuthorityRevocation, CrlRow, NewAudit, Revocation, RootCrlRow, StatusChange, StatusEvent,
+    StatusOutcome, StatusPosition,
 };
 use super::{Store, StoreError, within_deadline};
 
@@ -56,8 +56,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when one with the same or a higher number or a later date is there, or when the store fails.
-    pub async fn put_root_crls(&self, crls: &[RootCrlRow]) -> Result<(), StoreError> {
-        call!(self.put_root_crls(crls))
+    pub async fn put_root_crls(
+        &self,
+        crls: &[RootCrlRow],
+        audit: &[NewAudit],
+    ) -> Result<(), StoreError> {
+        call!(self.put_root_crls(crls, audit))
     }
 }
 
@@ -68,8 +72,12 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn revoke(&self, changes: &[StatusChange]) -> Result<Vec<StatusOutcome>, StoreError> {
-        call!(self.revoke(changes))
+    pub async fn revoke(
+        &self,
+        changes: &[StatusChange],
+        audit: &[NewAudit],
+    ) -> Result<Vec<StatusOutcome>, StoreError> {
+        call!(self.revoke(changes, audit))
     }
 
     /// Lifts holds, likewise.
@@ -79,8 +87,9 @@ impl Store {
     pub async fn lift_holds(
         &self,
         changes: &[StatusChange],
+        audit: &[NewAudit],
     ) -> Result<Vec<StatusOutcome>, StoreError> {
-        call!(self.lift_holds(changes))
+        call!(self.lift_holds(changes, audit))
     }
 
     /// Revokes an authority that is still at `expected_version`: closes its log, so that nothing that it signs gets on
@@ -93,8 +102,9 @@ impl Store {
         id: &AuthorityId,
         expected_version: i64,
         revocation: &AuthorityRevocation,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
-        call!(self.revoke_authority(id, expected_version, revocation))
+        call!(self.revoke_authority(id, expected_version, revocation, audit))
     }
 
     /// Whether a serial number is revoked or on hold.

@@ -175,7 +175,7 @@ impl Load {
             .collect();
         let began = Instant::now();
         for batch in all.chunks(512) {
-            self.store.revoke(batch).await.unwrap();
+            self.store.revoke(batch, &[]).await.unwrap();
         }
         println!(
             "{} revoked in batches after {:.1} s",
@@ -185,7 +185,10 @@ impl Load {
         let mut took = Vec::new();
         for serial in fresh.by_ref().take(TIMED) {
             let began = Instant::now();
-            self.store.revoke(&[self.change(serial)]).await.unwrap();
+            self.store
+                .revoke(&[self.change(serial)], &[])
+                .await
+                .unwrap();
             took.push(began.elapsed());
         }
         took.sort_unstable();
@@ -197,7 +200,10 @@ impl Load {
         for _ in 0..LISTS {
             let serial = fresh.next().unwrap();
             let began = Instant::now();
-            self.store.revoke(&[self.change(serial)]).await.unwrap();
+            self.store
+                .revoke(&[self.change(serial)], &[])
+                .await
+                .unwrap();
             let (crl, bytes) = self.listed(server, &serial);
             println!(
                 "served after {:.2} s: CRL number {} of {} entries, {} bytes",

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod audit;
 mod status;
 
 use std::future::Future;
@@ -10,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ca_server::store::model::{
-    AuthorityRow, AuthorityState, ClusterRow, CrlShape, EnrolmentRow, Installation, NewRecord,
-    RecordFilter,
+    AuditFilter, AuthorityRow, AuthorityState, ClusterRow, CrlShape, EnrolmentRow, Installation,
+    NewRecord, RecordFilter,
 };
 use ca_server::store::{RecordError, Recorder, Store, StoreError, StoreUrl};
 use hsm::pkcs11::KeyOrigin;
@@ -24,6 +25,7 @@ use tests::postgres::Postgres;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use audit::*;
 use status::*;
 
 /// 2026-11-25T02:53:00Z, a Wednesday.
@@ -74,7 +76,11 @@ contract!(
     what_lives_is_listed_in_pages,
     what_is_on_record_is_told_apart,
     the_clock_only_rises_until_accepted,
-    events_come_newest_first,
+    an_entry_is_written_with_its_change_or_not_at_all,
+    a_chain_is_gapless_from_many_writers,
+    nothing_is_audited_before_the_key_is_open,
+    a_chain_that_was_touched_is_not_gone_on_from,
+    the_trail_is_read_in_pages,
     changes_are_counted_and_reads_are_not,
     a_lease_has_one_holder,
     past_records_are_dropped,
@@ -85,17 +91,25 @@ async fn with_sqlite<F: Future<Output = ()>>(case: impl FnOnce(Store) -> F) {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/ca.db", directory.path().display());
     let store = Store::open(&StoreUrl::parse(&url).unwrap()).await.unwrap();
-    case(store.clone()).await;
+    store.audit_as(auditor(REPLICA));
+    URL.scope(url, case(store.clone())).await;
     store.close().await;
 }
 
 async fn with_postgres<F: Future<Output = ()>>(case: impl FnOnce(Store) -> F) {
     let Some(server) = server() else { return };
-    let url = StoreUrl::parse(&server.create_database().unwrap()).unwrap();
+    let text = server.create_database().unwrap();
+    let url = StoreUrl::parse(&text).unwrap();
     Store::migrate(&url, NOW).await.unwrap();
     let store = Store::open(&url).await.unwrap();
-    case(store.clone()).await;
+    store.audit_as(auditor(REPLICA));
+    URL.scope(text, case(store.clone())).await;
     store.close().await;
+}
+
+tokio::task_local! {
+    /// Where the case's store is, for who goes past it.
+    static URL: String;
 }
 
 /// One server for all cases of this process; each has a database of its own.
@@ -169,9 +183,12 @@ fn authority(cluster: &str, generation: u32) -> AuthorityRow {
 
 /// A store with the cluster `central` and its first authority.
 async fn furnish(store: &Store) -> AuthorityId {
-    store.insert_cluster(&cluster("central")).await.unwrap();
+    store
+        .insert_cluster(&cluster("central"), &[])
+        .await
+        .unwrap();
     let authority = authority("central", 1);
-    store.insert_authority(&authority).await.unwrap();
+    store.insert_authority(&authority, &[]).await.unwrap();
     authority.id
 }
 
@@ -228,7 +245,7 @@ async fn enrolment(store: &Store, id: &str) -> EnrolmentRow {
         revoked_at: None,
         certificate: None,
     };
-    store.insert_enrolment(&enrolment).await.unwrap();
+    store.insert_enrolment(&enrolment, &[]).await.unwrap();
     enrolment
 }
 
@@ -259,43 +276,46 @@ async fn an_installation_is_made_once_and_sealed_anew_by_compare_and_set(store: 
         version: 2,
     };
     assert!(is_conflict(
-        store.rewrap_installation(&second, 1, "admin", "{}").await
+        store
+            .rewrap_installation(&second, 1, &told("early", 0))
+            .await
     ));
     store.create_installation(&first).await.unwrap();
     assert!(is_conflict(store.create_installation(&second).await));
     assert_eq!(store.installation().await.unwrap(), Some(first));
 
     store
-        .rewrap_installation(&second, 1, "admin", r#"{"x":1}"#)
+        .rewrap_installation(&second, 1, &told("keys.rekey", 5))
         .await
         .unwrap();
     assert!(is_conflict(
-        store.rewrap_installation(&second, 1, "late", "{}").await
+        store
+            .rewrap_installation(&second, 1, &told("late", 6))
+            .await
     ));
     assert_eq!(store.installation().await.unwrap(), Some(second));
-    // Whoever came too late left no event.
-    let events = store.events(10).await.unwrap();
-    assert_eq!(events.len(), 1);
+    // Whoever came too early or too late left no word.
+    let entries = store.audit_entries(REPLICA, 0, 10).await.unwrap();
+    assert_eq!(entries.len(), 1);
     assert_eq!(
-        (events[0].kind.as_str(), events[0].actor.as_str()),
-        ("keys.rekey", "admin")
+        (entries[0].kind.as_str(), entries[0].at),
+        ("keys.rekey", later(5))
     );
-    assert_eq!(events[0].at, later(5));
 }
 
 async fn clusters_change_by_compare_and_set(store: Store) {
     let mut row = cluster("central");
-    store.insert_cluster(&row).await.unwrap();
-    assert!(is_conflict(store.insert_cluster(&row).await));
+    store.insert_cluster(&row, &[]).await.unwrap();
+    assert!(is_conflict(store.insert_cluster(&row, &[]).await));
     row.definition = "{}".to_owned();
-    assert_eq!(store.update_cluster(&row, 1).await.unwrap(), 2);
-    assert!(is_conflict(store.update_cluster(&row, 1).await));
+    assert_eq!(store.update_cluster(&row, 1, &[]).await.unwrap(), 2);
+    assert!(is_conflict(store.update_cluster(&row, 1, &[]).await));
     row.version = 2;
     assert_eq!(store.cluster(&row.name).await.unwrap(), Some(row.clone()));
     assert!(is_conflict(
-        store.update_cluster(&cluster("absent"), 1).await
+        store.update_cluster(&cluster("absent"), 1, &[]).await
     ));
-    store.insert_cluster(&cluster("a")).await.unwrap();
+    store.insert_cluster(&cluster("a"), &[]).await.unwrap();
     let names: Vec<_> = store
         .clusters()
         .await
@@ -309,12 +329,12 @@ async fn clusters_change_by_compare_and_set(store: Store) {
 async fn a_cluster_with_authorities_stays(store: Store) {
     furnish(&store).await;
     let empty = cluster("empty");
-    store.insert_cluster(&empty).await.unwrap();
-    assert!(store.delete_cluster(&empty.name).await.unwrap());
-    assert!(!store.delete_cluster(&empty.name).await.unwrap());
+    store.insert_cluster(&empty, &[]).await.unwrap();
+    assert!(store.delete_cluster(&empty.name, &[]).await.unwrap());
+    assert!(!store.delete_cluster(&empty.name, &[]).await.unwrap());
     enrolment(&store, "kept").await;
     let central = cluster("central").name;
-    assert!(is_conflict(store.delete_cluster(&central).await));
+    assert!(is_conflict(store.delete_cluster(&central, &[]).await));
     assert!(store.cluster(&central).await.unwrap().is_some());
     assert_eq!(
         store.enrolments().await.unwrap().len(),
@@ -332,49 +352,54 @@ async fn authorities_keep_what_they_were_given(store: Store) {
     row.not_after = Some(later(9));
     row.activate_at = Some(later(5));
     row.sealed_key = None;
-    row.version = store.update_authority(&row, 1).await.unwrap();
+    row.version = store.update_authority(&row, 1, &[]).await.unwrap();
     assert_eq!(row.version, 2);
-    assert!(is_conflict(store.update_authority(&row, 1).await));
+    assert!(is_conflict(store.update_authority(&row, 1, &[]).await));
     assert_eq!(store.authorities().await.unwrap(), [row.clone()]);
 
     let mut same_key = authority("central", 2);
     same_key.spki = row.spki;
     assert!(
-        is_conflict(store.insert_authority(&same_key).await),
+        is_conflict(store.insert_authority(&same_key, &[]).await),
         "a key twice"
     );
     assert!(is_conflict(
-        store.insert_authority(&authority("nowhere", 1)).await
+        store.insert_authority(&authority("nowhere", 1), &[]).await
     ));
 }
 
 async fn one_authority_of_a_cluster_is_active(store: Store) {
     let first = furnish(&store).await;
     assert!(
-        is_conflict(store.swap_active(&first, 1, NOW).await),
+        is_conflict(store.swap_active(&first, 1, NOW, &[]).await),
         "it is not published"
     );
     let mut row = authority("central", 1);
     row.state = AuthorityState::Published;
-    store.update_authority(&row, 1).await.unwrap();
-    store.swap_active(&first, 2, NOW).await.unwrap();
+    store.update_authority(&row, 1, &[]).await.unwrap();
+    store.swap_active(&first, 2, NOW, &[]).await.unwrap();
 
     let mut second = authority("central", 2);
     second.state = AuthorityState::Active;
     assert!(
-        is_conflict(store.insert_authority(&second).await),
+        is_conflict(store.insert_authority(&second, &[]).await),
         "two are active"
     );
     second.state = AuthorityState::Published;
-    store.insert_authority(&second).await.unwrap();
-    assert!(is_conflict(store.swap_active(&second.id, 5, NOW).await));
+    store.insert_authority(&second, &[]).await.unwrap();
+    assert!(is_conflict(
+        store.swap_active(&second.id, 5, NOW, &[]).await
+    ));
     let states = |rows: Vec<AuthorityRow>| rows.iter().map(|r| r.state).collect::<Vec<_>>();
     assert_eq!(
         states(store.authorities().await.unwrap()),
         [AuthorityState::Active, AuthorityState::Published],
         "a lost swap changes nothing"
     );
-    store.swap_active(&second.id, 1, later(60)).await.unwrap();
+    store
+        .swap_active(&second.id, 1, later(60), &[])
+        .await
+        .unwrap();
     let rows = store.authorities().await.unwrap();
     assert_eq!((rows[0].version, rows[1].version), (4, 2));
     assert_eq!(rows[1].activate_at, Some(later(60)));
@@ -389,12 +414,12 @@ async fn of_two_swaps_at_once_one_wins(store: Store) {
     for generation in 2..=6 {
         let mut row = authority("central", generation);
         row.state = AuthorityState::Published;
-        store.insert_authority(&row).await.unwrap();
+        store.insert_authority(&row, &[]).await.unwrap();
     }
     let swaps = (2..=6).map(|generation| {
         let store = store.clone();
         let id = authority("central", generation).id;
-        async move { store.swap_active(&id, 1, NOW).await }
+        async move { store.swap_active(&id, 1, NOW, &[]).await }
     });
     let mut won = 0;
     for result in join_all(swaps).await {
@@ -413,20 +438,50 @@ async fn of_two_swaps_at_once_one_wins(store: Store) {
 async fn bundles_grow_and_shrink_with_a_sequence(store: Store) {
     let domain = TrustDomain::parse("example.org").unwrap();
     assert_eq!(store.bundle(&domain).await.unwrap().sequence, 0);
-    assert_eq!(store.remove_root(&domain, &sha256(b"a")).await.unwrap(), 0);
-    assert_eq!(store.add_root(&domain, b"b", NOW).await.unwrap(), 1);
-    assert_eq!(store.add_root(&domain, b"a", later(1)).await.unwrap(), 2);
-    assert_eq!(store.add_root(&domain, b"a", later(2)).await.unwrap(), 2);
+    assert_eq!(
+        store
+            .remove_root(&domain, &sha256(b"a"), &[])
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(store.add_root(&domain, b"b", NOW, &[]).await.unwrap(), 1);
+    assert_eq!(
+        store.add_root(&domain, b"a", later(1), &[]).await.unwrap(),
+        2
+    );
+    assert_eq!(
+        store.add_root(&domain, b"a", later(2), &[]).await.unwrap(),
+        2
+    );
     let bundle = store.bundle(&domain).await.unwrap();
     assert_eq!(
         (bundle.sequence, bundle.roots),
         (2, vec![b"b".to_vec(), b"a".to_vec()])
     );
-    assert_eq!(store.remove_root(&domain, &sha256(b"b")).await.unwrap(), 3);
-    assert_eq!(store.remove_root(&domain, &sha256(b"b")).await.unwrap(), 3);
-    assert_eq!(store.remove_root(&domain, &sha256(b"a")).await.unwrap(), 4);
+    assert_eq!(
+        store
+            .remove_root(&domain, &sha256(b"b"), &[])
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(
+        store
+            .remove_root(&domain, &sha256(b"b"), &[])
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(
+        store
+            .remove_root(&domain, &sha256(b"a"), &[])
+            .await
+            .unwrap(),
+        4
+    );
     let other = TrustDomain::parse("other.org").unwrap();
-    store.add_root(&other, b"c", NOW).await.unwrap();
+    store.add_root(&other, b"c", NOW, &[]).await.unwrap();
     let bundles = store.bundles().await.unwrap();
     assert_eq!(bundles.len(), 2);
     assert_eq!((bundles[0].sequence, bundles[0].roots.len()), (4, 0));
@@ -467,7 +522,7 @@ async fn records_come_back_as_they_went_in(store: Store) {
 async fn a_log_is_gapless_from_many_writers(store: Store) {
     let first = furnish(&store).await;
     let second = authority("central", 2);
-    store.insert_authority(&second).await.unwrap();
+    store.insert_authority(&second, &[]).await.unwrap();
     let authorities = [first, second.id];
     let tasks = (0..8_u64).map(|task| {
         let (store, authorities) = (store.clone(), authorities.clone());
@@ -591,8 +646,17 @@ async fn names_with_sql_in_them_are_names(store: Store) {
     assert_eq!(store.search(&filter).await.unwrap()[0].record, new);
     filter.name = Some("' OR '1'='1".to_owned());
     assert!(store.search(&filter).await.unwrap().is_empty());
-    store.append_event(NOW, evil, evil, evil).await.unwrap();
-    assert_eq!(store.events(1).await.unwrap()[0].actor, evil);
+    let mut words = told(evil, 0);
+    words[0].actor = evil.to_owned();
+    words[0].detail = evil.to_owned();
+    store.append_audit(&words).await.unwrap();
+    let filter = AuditFilter {
+        actor: Some(evil.to_owned()),
+        kind: Some(evil.to_owned()),
+        limit: 9,
+        ..AuditFilter::default()
+    };
+    assert_eq!(store.search_audit(&filter).await.unwrap()[0].detail, evil);
 }
 
 async fn an_enrolment_is_good_for_one_key(store: Store) {
@@ -629,8 +693,8 @@ async fn an_enrolment_is_good_for_one_key(store: Store) {
     );
 
     let withdrawn = enrolment(&store, "e2").await;
-    assert!(store.revoke_enrolment("e2", NOW).await.unwrap());
-    assert!(!store.revoke_enrolment("e2", later(5)).await.unwrap());
+    assert!(store.revoke_enrolment("e2", NOW, &[]).await.unwrap());
+    assert!(!store.revoke_enrolment("e2", later(5), &[]).await.unwrap());
     let result = store.record_enrolled(&record(&id, 5), "e2", NOW).await;
     assert!(
         matches!(result, Err(RecordError::EnrolmentRevoked)),
@@ -656,7 +720,7 @@ async fn an_enrolment_is_good_for_one_key(store: Store) {
     for n in 3..=7 {
         assert_eq!(store.record(&record(&id, n).serial).await.unwrap(), None);
     }
-    assert!(is_conflict(store.insert_enrolment(&made).await));
+    assert!(is_conflict(store.insert_enrolment(&made, &[]).await));
 }
 
 async fn an_enrolment_races_to_one_winner(store: Store) {
@@ -804,29 +868,14 @@ async fn the_clock_only_rises_until_accepted(store: Store) {
     store.raise_clock_high_water(NOW).await.unwrap();
     assert_eq!(store.clock_high_water().await.unwrap(), Some(later(10)));
     assert_eq!(store.clock_acceptance().await.unwrap(), None);
-    assert_eq!(store.accept_clock(NOW, "admin").await.unwrap(), 1);
+    assert_eq!(store.accept_clock(NOW, "admin", &[]).await.unwrap(), 1);
     assert_eq!(store.clock_high_water().await.unwrap(), Some(NOW));
-    assert_eq!(store.accept_clock(later(3), "admin").await.unwrap(), 2);
+    assert_eq!(store.accept_clock(later(3), "admin", &[]).await.unwrap(), 2);
     assert_eq!(store.clock_acceptance().await.unwrap(), Some((2, later(3))));
     let clock = store.clock().await.unwrap();
     assert_eq!(clock.is_some(), matches!(store, Store::Postgres(_)));
     // After the day on which this was written, and before the year 2100.
     assert!(clock.is_none_or(|t| (1_750_000_000..4_102_444_800).contains(&t.unix())));
-}
-
-async fn events_come_newest_first(store: Store) {
-    for n in 1..=3 {
-        store
-            .append_event(later(n), "admin", "cluster.add", "{}")
-            .await
-            .unwrap();
-    }
-    let events = store.events(2).await.unwrap();
-    assert_eq!(
-        events.iter().map(|e| e.at).collect::<Vec<_>>(),
-        [later(3), later(2)]
-    );
-    assert!(events[0].id > events[1].id);
 }
 
 async fn changes_are_counted_and_reads_are_not(store: Store) {
@@ -839,18 +888,18 @@ async fn changes_are_counted_and_reads_are_not(store: Store) {
     let id = furnish(&store).await;
     grew(2, "a cluster and an authority").await;
     let domain = TrustDomain::parse("example.org").unwrap();
-    store.add_root(&domain, b"a", NOW).await.unwrap();
+    store.add_root(&domain, b"a", NOW, &[]).await.unwrap();
     grew(1, "a root").await;
-    store.add_root(&domain, b"a", NOW).await.unwrap();
+    store.add_root(&domain, b"a", NOW, &[]).await.unwrap();
     grew(0, "a root that was there").await;
     enrolment(&store, "e").await;
     store.record_batch(&[record(&id, 1)]).await.unwrap();
     store.authorities().await.unwrap();
     grew(0, "records and enrolments").await;
-    store.revoke_enrolment("e", NOW).await.unwrap();
+    store.revoke_enrolment("e", NOW, &[]).await.unwrap();
     grew(1, "an enrolment withdrawn").await;
     assert!(is_conflict(
-        store.update_cluster(&cluster("central"), 9).await
+        store.update_cluster(&cluster("central"), 9, &[]).await
     ));
     grew(0, "a race that was lost").await;
 }
@@ -937,7 +986,8 @@ async fn a_sqlite_file_is_its_owners_alone_and_opens_again() {
             "0001 create schema",
             "0002 revocation and status",
             "0003 envelope keys",
-            "0004 publication and ends"
+            "0004 publication and ends",
+            "0005 audit"
         ]
     );
     let store = Store::open(&url).await.unwrap();

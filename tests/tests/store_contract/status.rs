@@ -60,22 +60,24 @@ pub(super) async fn a_root_crl_gives_way_to_a_higher_number_alone(store: Store) 
         imported_at: NOW,
     };
     let before = store.change_sequence().await.unwrap();
-    store.put_root_crls(&[crl(3)]).await.unwrap();
+    store.put_root_crls(&[crl(3)], &[]).await.unwrap();
     for number in [3, 2] {
-        assert!(is_conflict(store.put_root_crls(&[crl(number)]).await));
+        assert!(is_conflict(store.put_root_crls(&[crl(number)], &[]).await));
     }
     // All or none.
     let other = RootCrlRow {
         root: sha256(b"third"),
         ..crl(9)
     };
-    assert!(is_conflict(store.put_root_crls(&[other, crl(2)]).await));
+    assert!(is_conflict(
+        store.put_root_crls(&[other, crl(2)], &[]).await
+    ));
     let early = RootCrlRow {
         this_update: crl(3).this_update.minus(Ttl::minutes(1)),
         ..crl(9)
     };
-    assert!(is_conflict(store.put_root_crls(&[early]).await));
-    store.put_root_crls(&[crl(4)]).await.unwrap();
+    assert!(is_conflict(store.put_root_crls(&[early], &[]).await));
+    store.put_root_crls(&[crl(4)], &[]).await.unwrap();
     assert_eq!(store.root_crls().await.unwrap(), [crl(4)]);
     assert_eq!(
         store.root_crl(&sha256(b"root")).await.unwrap(),
@@ -119,20 +121,20 @@ pub(super) async fn revocations_are_final_and_holds_are_not(store: Store) {
         change(&id, 1, 5, HOLD),
         change(&id, 9, 5, 1),
     ];
-    let outcomes = store.revoke(&first).await.unwrap();
+    let outcomes = store.revoke(&first, &[]).await.unwrap();
     assert_eq!(outcomes, [O::Done(3), O::Done(4), O::NotOnRecord]);
     // Again, with other reasons: what is revoked stays as it is, a hold becomes a revocation.
     let again = [change(&id, 0, 7, 4), change(&id, 0, 7, HOLD)];
     for change in again {
-        let outcome = store.revoke(&[change]).await.unwrap();
+        let outcome = store.revoke(&[change], &[]).await.unwrap();
         assert_eq!(outcome, [O::Standing(standing(0, 5, 1))]);
     }
     assert_eq!(
-        store.revoke(&[change(&id, 1, 8, HOLD)]).await.unwrap(),
+        store.revoke(&[change(&id, 1, 8, HOLD)], &[]).await.unwrap(),
         [O::Standing(standing(1, 5, HOLD))]
     );
     assert_eq!(
-        store.revoke(&[change(&id, 1, 8, 4)]).await.unwrap(),
+        store.revoke(&[change(&id, 1, 8, 4)], &[]).await.unwrap(),
         [O::Done(5)]
     );
     assert_eq!(
@@ -140,11 +142,11 @@ pub(super) async fn revocations_are_final_and_holds_are_not(store: Store) {
         Some(standing(1, 8, 4))
     );
 
-    let outcomes = store.revoke(&[change(&id, 2, 9, HOLD)]).await.unwrap();
+    let outcomes = store.revoke(&[change(&id, 2, 9, HOLD)], &[]).await.unwrap();
     assert_eq!(outcomes, [O::Done(6)]);
     assert!(store.is_revoked(&id, &record(&id, 2).serial).await.unwrap());
     let lifts = [0, 1, 2, 9].map(|n| change(&id, n, 10, 0));
-    let outcomes = store.lift_holds(&lifts).await.unwrap();
+    let outcomes = store.lift_holds(&lifts, &[]).await.unwrap();
     assert_eq!(
         outcomes,
         [
@@ -155,7 +157,10 @@ pub(super) async fn revocations_are_final_and_holds_are_not(store: Store) {
         ]
     );
     assert!(!store.is_revoked(&id, &record(&id, 2).serial).await.unwrap());
-    assert_eq!(store.lift_holds(&lifts[2..3]).await.unwrap(), [O::NotHeld]);
+    assert_eq!(
+        store.lift_holds(&lifts[2..3], &[]).await.unwrap(),
+        [O::NotHeld]
+    );
 
     let stored = store.record(&record(&id, 0).serial).await.unwrap().unwrap();
     assert_eq!(stored.revoked, Some((later(5), 1)));
@@ -171,7 +176,10 @@ pub(super) async fn revocations_are_final_and_holds_are_not(store: Store) {
     );
     let stranger = AuthorityId::parse("stranger-1").unwrap();
     assert_eq!(
-        store.revoke(&[change(&stranger, 0, 5, 1)]).await.unwrap(),
+        store
+            .revoke(&[change(&stranger, 0, 5, 1)], &[])
+            .await
+            .unwrap(),
         [O::NotOnRecord]
     );
 }
@@ -181,8 +189,11 @@ pub(super) async fn a_revocation_has_its_place_in_the_log(store: Store) {
     let position = async || store.status_positions().await.unwrap()[0].last;
     assert_eq!(position().await, None);
     let changes = [change(&id, 0, 5, HOLD), change(&id, 1, 5, 1)];
-    store.revoke(&changes).await.unwrap();
-    store.lift_holds(&[change(&id, 0, 6, 0)]).await.unwrap();
+    store.revoke(&changes, &[]).await.unwrap();
+    store
+        .lift_holds(&[change(&id, 0, 6, 0)], &[])
+        .await
+        .unwrap();
     assert_eq!(position().await, Some(4));
     let indices = store.record_batch(&[record(&id, 7)]).await.unwrap();
     assert_eq!(
@@ -215,7 +226,7 @@ pub(super) async fn of_many_that_revoke_one_does(store: Store) {
     let id = with_records(&store, 1).await;
     let calls = (0..10).map(|n| {
         let (store, change) = (store.clone(), change(&id, 0, n + 1, 1));
-        async move { store.revoke(&[change]).await.unwrap()[0] }
+        async move { store.revoke(&[change], &[]).await.unwrap()[0] }
     });
     let outcomes = join_all(calls).await;
     let done = outcomes
@@ -236,11 +247,14 @@ pub(super) async fn a_revoked_authority_records_nothing_more(store: Store) {
         leaf_hash: sha256(b"leaf"),
     };
     assert!(is_conflict(
-        store.revoke_authority(&id, 7, &revocation).await
+        store.revoke_authority(&id, 7, &revocation, &[]).await
     ));
-    store.revoke_authority(&id, 1, &revocation).await.unwrap();
+    store
+        .revoke_authority(&id, 1, &revocation, &[])
+        .await
+        .unwrap();
     assert!(is_conflict(
-        store.revoke_authority(&id, 2, &revocation).await
+        store.revoke_authority(&id, 2, &revocation, &[]).await
     ));
 
     let row = store.authority(&id).await.unwrap().unwrap();
@@ -269,7 +283,7 @@ pub(super) async fn a_revoked_authority_records_nothing_more(store: Store) {
     // Its neighbour goes on.
     let mut other = authority("central", 2);
     other.state = AuthorityState::Active;
-    store.insert_authority(&other).await.unwrap();
+    store.insert_authority(&other, &[]).await.unwrap();
     let batch = [record(&id, 3), record(&other.id, 4)];
     let results = store.record_batch(&batch).await.unwrap();
     assert!(matches!(results[0], Err(RecordError::LogClosed)));
@@ -282,7 +296,10 @@ pub(super) async fn a_revoked_authority_records_nothing_more(store: Store) {
         published_at: Some(later(1)),
         ..row.clone()
     };
-    store.update_authority(&retired, row.version).await.unwrap();
+    store
+        .update_authority(&retired, row.version, &[])
+        .await
+        .unwrap();
     let after = store.authority(&id).await.unwrap().unwrap();
     assert_eq!((after.state, after.revoked), (retired.state, row.revoked));
     assert_eq!(after.published_at, Some(later(1)));

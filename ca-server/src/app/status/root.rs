@@ -7,7 +7,7 @@ use pki::extension::KeyUsage;
 use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
-use crate::app::{App, Context, Error, ErrorKind, fleet};
+use crate::app::{Actor, App, Context, Error, ErrorKind, fleet};
 use crate::store::model::{AuthorityRow, AuthorityState, RootCrlRow};
 
 /// An offline CA's CRL that has less than this left raises an alarm: ceremonies take weeks to arrange.
@@ -72,7 +72,7 @@ async fn known_cas(context: &Context) -> Result<Vec<Certificate>, Error> {
 pub async fn import(
     context: &Context,
     ders: &[Vec<u8>],
-    actor: &str,
+    actor: &Actor,
 ) -> Result<Vec<ImportedCrl>, Error> {
     let now = context.clock.trusted_now()?;
     let mut checked: Vec<Checked> = Vec::with_capacity(ders.len());
@@ -87,7 +87,17 @@ pub async fn import(
         checked.push(next);
     }
     let rows: Vec<_> = checked.iter().map(|checked| checked.row.clone()).collect();
-    context.store.put_root_crls(&rows).await?;
+    let audit: Vec<_> = checked
+        .iter()
+        .map(|Checked { issuer, row, .. }| {
+            let detail = serde_json::json!({
+                "issuer": issuer, "number": row.number, "next_update": row.next_update,
+                "sha256": crypto::hex(&crypto::sha256(&row.der)),
+            });
+            actor.did(now, "crl.import", &detail)
+        })
+        .collect();
+    context.store.put_root_crls(&rows, &audit).await?;
     let mut imported = Vec::with_capacity(checked.len());
     for Checked {
         ca,
@@ -97,13 +107,6 @@ pub async fn import(
         dropped,
     } in checked
     {
-        let detail = serde_json::json!({
-            "issuer": issuer, "number": row.number, "next_update": row.next_update
-        });
-        context
-            .store
-            .append_event(now, actor, "crl.import", &detail.to_string())
-            .await?;
         imported.push(ImportedCrl {
             revokes: of_ours(context, &ca, |serial| crl.lists(serial)).await?,
             ends_soon: row.next_update.minus(ALARM_BEFORE_END) <= now,

@@ -5,7 +5,7 @@ use pki::time::Timestamp;
 
 use super::{Connection, Postgres};
 use crate::store::StoreError;
-use crate::store::model::{AuthorityRow, ClusterRow, Installation};
+use crate::store::model::{AuthorityRow, ClusterRow, Installation, NewAudit};
 use crate::store::rows::{
     RawAuthority, RawCluster, RawInstallation, all, join_chain, write_origin,
 };
@@ -41,8 +41,7 @@ impl Postgres {
         &self,
         installation: &Installation,
         expected_version: i64,
-        actor: &str,
-        detail: &str,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
         // Until the commit the old wrapping key opens, from then on the new one: never both, never neither.
         let mut tx = self.begin().await?;
@@ -63,14 +62,7 @@ impl Postgres {
                 "the key-encryption key was put under another key in the meantime",
             ));
         }
-        sqlx::query("INSERT INTO event (at, actor, kind, detail) VALUES ($1, $2, $3, $4)")
-            .bind(installation.changed_at.unix())
-            .bind(actor)
-            .bind("keys.rekey")
-            .bind(detail)
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, audit).await
     }
 
     pub(in crate::store) async fn clusters(&self) -> Result<Vec<ClusterRow>, StoreError> {
@@ -98,6 +90,7 @@ impl Postgres {
     pub(in crate::store) async fn insert_cluster(
         &self,
         cluster: &ClusterRow,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query(
@@ -109,13 +102,14 @@ impl Postgres {
         .execute(&mut *tx)
         .await?;
         changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, audit).await
     }
 
     pub(in crate::store) async fn update_cluster(
         &self,
         cluster: &ClusterRow,
         expected_version: i64,
+        audit: &[NewAudit],
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin().await?;
         let updated = sqlx::query(
@@ -133,13 +127,14 @@ impl Postgres {
             return Err(StoreError::Conflict("the cluster has changed or is gone"));
         }
         changed(&mut tx).await?;
-        tx.commit().await?;
+        self.commit(tx, audit).await?;
         Ok(expected_version + 1)
     }
 
     pub(in crate::store) async fn delete_cluster(
         &self,
         name: &ClusterName,
+        audit: &[NewAudit],
     ) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         // Its enrolments go with it; its authorities do not: the foreign key refuses.
@@ -156,7 +151,7 @@ impl Postgres {
             return Ok(false);
         }
         changed(&mut tx).await?;
-        tx.commit().await?;
+        self.commit(tx, audit).await?;
         Ok(true)
     }
 
@@ -189,6 +184,7 @@ impl Postgres {
     pub(in crate::store) async fn insert_authority(
         &self,
         authority: &AuthorityRow,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query(
@@ -222,13 +218,14 @@ impl Postgres {
             .execute(&mut *tx)
             .await?;
         changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, audit).await
     }
 
     pub(in crate::store) async fn update_authority(
         &self,
         authority: &AuthorityRow,
         expected_version: i64,
+        audit: &[NewAudit],
     ) -> Result<i64, StoreError> {
         let mut tx = self.begin().await?;
         let updated = sqlx::query(
@@ -254,7 +251,7 @@ impl Postgres {
             return Err(StoreError::Conflict("the authority has changed or is gone"));
         }
         changed(&mut tx).await?;
-        tx.commit().await?;
+        self.commit(tx, audit).await?;
         Ok(expected_version + 1)
     }
 
@@ -263,6 +260,7 @@ impl Postgres {
         new: &AuthorityId,
         expected_version: i64,
         now: Timestamp,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
         // Until the commit the old one is active for everyone; a crash anywhere before it leaves it so.
         let mut tx = self.begin().await?;
@@ -290,7 +288,7 @@ impl Postgres {
             ));
         }
         changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, audit).await
     }
 }
 

@@ -6,7 +6,7 @@ use pki::name::AuthorityId;
 use super::Postgres;
 use super::administration::changed;
 use crate::store::StoreError;
-use crate::store::model::{CrlRow, RootCrlRow};
+use crate::store::model::{CrlRow, NewAudit, RootCrlRow};
 use crate::store::rows::{RawCrl, RawRootCrl, all, from_position, signed};
 
 impl Postgres {
@@ -117,6 +117,7 @@ impl Postgres {
     pub(in crate::store) async fn put_root_crls(
         &self,
         crls: &[RootCrlRow],
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         for crl in crls {
@@ -144,6 +145,6 @@ impl Postgres {
             }
         }
         changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, audit).await
     }
 }

@@ -6,14 +6,16 @@ use pki::time::Timestamp;
 use super::Postgres;
 use super::administration::changed;
 use crate::store::StoreError;
-use crate::store::model::EnrolmentRow;
+use crate::store::model::{EnrolmentRow, NewAudit};
 use crate::store::rows::{RawEnrolment, all};
 
 impl Postgres {
     pub(in crate::store) async fn insert_enrolment(
         &self,
         enrolment: &EnrolmentRow,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO enrolment (id, hash, cluster, pattern, profile, expires_at, created_at, \
              created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -26,9 +28,9 @@ impl Postgres {
         .bind(enrolment.expires_at.unix())
         .bind(enrolment.created_at.unix())
         .bind(&enrolment.created_by)
-        .execute(&mut *self.writer().await?)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        self.commit(tx, audit).await
     }
 
     pub(in crate::store) async fn enrolment_by_hash(
@@ -73,6 +75,7 @@ impl Postgres {
         &self,
         id: &str,
         now: Timestamp,
+        audit: &[NewAudit],
     ) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let revoked = sqlx::query(
@@ -86,7 +89,8 @@ impl Postgres {
         if revoked > 0 {
             changed(&mut tx).await?;
         }
-        tx.commit().await?;
+        self.commit(tx, if revoked > 0 { audit } else { &[] })
+            .await?;
         Ok(revoked > 0)
     }
 }

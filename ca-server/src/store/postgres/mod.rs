@@ -4,6 +4,7 @@
 //! pooler in session mode would swallow them there.
 
 mod administration;
+mod audit;
 mod crls;
 mod enrolments;
 mod operations;
@@ -24,6 +25,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Transaction};
 
 use super::StoreError;
+use super::audit::Trail;
 
 /// Connections to a Postgres server.
 #[derive(Clone)]
@@ -32,6 +34,7 @@ pub struct Postgres {
     reads: PgPool,
     /// For recording and for administration.
     writes: PgPool,
+    trail: Trail,
 }
 
 pub(super) type Connection = PgConnection;
@@ -64,6 +67,7 @@ impl Postgres {
         let store = Self {
             reads: pool(READERS, options.clone()),
             writes: pool(WRITERS, options),
+            trail: Trail::default(),
         };
         store.require_schema().await?;
         Ok(store)
@@ -91,6 +95,7 @@ impl Postgres {
         let store = Self {
             reads: pool(1, options.clone()),
             writes: pool(1, options),
+            trail: Trail::default(),
         };
         store.maintain_partitions(now).await?;
         store.close().await;

@@ -1,11 +1,11 @@
-//! What keeps the servers in step: clocks, leases, the change sequence, and the administration trail.
+//! What keeps the servers in step: clocks, leases, and the change sequence.
 
 use pki::time::Timestamp;
 
 use super::Postgres;
 use crate::store::StoreError;
-use crate::store::model::EventRow;
-use crate::store::rows::{RawEvent, all, number};
+use crate::store::model::NewAudit;
+use crate::store::rows::number;
 
 impl Postgres {
     pub(in crate::store) async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -38,6 +38,7 @@ impl Postgres {
         &self,
         now: Timestamp,
         by: &str,
+        audit: &[NewAudit],
     ) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         // First: its lock lets one acceptance at a time draw a sequence number.
@@ -54,7 +55,7 @@ impl Postgres {
         .bind(by)
         .fetch_one(&mut *tx)
         .await?;
-        tx.commit().await?;
+        self.commit(tx, audit).await?;
         number("clock_acceptance", "sequence", sequence)
     }
 
@@ -71,33 +72,6 @@ impl Postgres {
             Ok((sequence, Timestamp::from_unix(at)))
         })
         .transpose()
-    }
-
-    pub(in crate::store) async fn append_event(
-        &self,
-        at: Timestamp,
-        actor: &str,
-        kind: &str,
-        detail: &str,
-    ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO event (at, actor, kind, detail) VALUES ($1, $2, $3, $4)")
-            .bind(at.unix())
-            .bind(actor)
-            .bind(kind)
-            .bind(detail)
-            .execute(&mut *self.writer().await?)
-            .await?;
-        Ok(())
-    }
-
-    pub(in crate::store) async fn events(&self, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        let rows: Vec<RawEvent> = sqlx::query_as(
-            "SELECT id, at, actor, kind, detail FROM event ORDER BY id DESC LIMIT $1",
-        )
-        .bind(i64::from(limit))
-        .fetch_all(&self.reads)
-        .await?;
-        all(rows)
     }
 
     pub(in crate::store) async fn change_sequence(&self) -> Result<u64, StoreError> {

@@ -8,7 +8,8 @@ use super::Postgres;
 use super::administration::changed;
 use crate::store::StoreError;
 use crate::store::model::{
-    AuthorityRevocation, Revocation, StatusChange, StatusEvent, StatusOutcome, StatusPosition,
+    AuthorityRevocation, NewAudit, Revocation, StatusChange, StatusEvent, StatusOutcome,
+    StatusPosition,
 };
 use crate::store::rows::{
     RawRevocation, RawStatusEvent, RawStatusPosition, all, from_position, issuers, kind, number,
@@ -77,25 +78,29 @@ impl Postgres {
     pub(in crate::store) async fn revoke(
         &self,
         changes: &[StatusChange],
+        audit: &[NewAudit],
     ) -> Result<Vec<StatusOutcome>, StoreError> {
-        self.change_status(REVOKE, changes).await
+        self.change_status(REVOKE, changes, audit).await
     }
 
     pub(in crate::store) async fn lift_holds(
         &self,
         changes: &[StatusChange],
+        audit: &[NewAudit],
     ) -> Result<Vec<StatusOutcome>, StoreError> {
-        self.change_status(LIFT, changes).await
+        self.change_status(LIFT, changes, audit).await
     }
 
     async fn change_status(
         &self,
         statement: &'static str,
         changes: &[StatusChange],
+        audit: &[NewAudit],
     ) -> Result<Vec<StatusOutcome>, StoreError> {
         fn column<T>(changes: &[StatusChange], get: impl Fn(&StatusChange) -> T) -> Vec<T> {
             changes.iter().map(get).collect()
         }
+        let mut tx = self.begin().await?;
         // Planned anew each time: a plan that is kept for all days locks all partitions.
         let placed: Vec<(i64, i64)> = sqlx::query_as(statement)
             .persistent(false)
@@ -107,8 +112,9 @@ impl Postgres {
             .bind(column(changes, |c| kind(c.reason).to_owned()))
             .bind(column(changes, |c| c.actor.clone()))
             .bind(column(changes, |c| c.leaf_hash.to_vec()))
-            .fetch_all(&mut *self.writer().await?)
+            .fetch_all(&mut *tx)
             .await?;
+        self.commit(tx, audit).await?;
         let mut outcomes = vec![None; changes.len()];
         for (place, index) in placed {
             let slot = usize::try_from(place - 1)
@@ -145,6 +151,7 @@ impl Postgres {
         id: &AuthorityId,
         expected_version: i64,
         revocation: &AuthorityRevocation,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         // Waits for the batch that is being recorded; the next one finds the log closed.
@@ -183,7 +190,7 @@ impl Postgres {
         .execute(&mut *tx)
         .await?;
         changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, audit).await
     }
 
     pub(in crate::store) async fn on_record(

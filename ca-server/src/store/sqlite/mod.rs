@@ -1,6 +1,7 @@
 //! The store on SQLite: one connection writes, a few read beside it (write-ahead log).
 
 mod administration;
+mod audit;
 mod crls;
 mod enrolments;
 mod operations;
@@ -23,6 +24,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection as _, Transaction};
 
 use super::StoreError;
+use super::audit::Trail;
 
 /// Connections to a SQLite file.
 #[derive(Clone)]
@@ -30,6 +32,7 @@ pub struct Sqlite {
     reads: SqlitePool,
     /// One connection: who writes waits here, not in SQLite's busy loop.
     writes: SqlitePool,
+    trail: Trail,
 }
 
 pub(super) type Connection = SqliteConnection;
@@ -87,6 +90,7 @@ impl Sqlite {
         Ok(Self {
             reads: pool(READERS, options.clone().pragma("query_only", "1")),
             writes: pool(1, options),
+            trail: Trail::default(),
         })
     }
 

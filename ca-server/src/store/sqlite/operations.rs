@@ -1,11 +1,11 @@
-//! What keeps the servers in step: clocks, leases, the change sequence, and the administration trail.
+//! What keeps the servers in step: clocks, leases, and the change sequence.
 
 use pki::time::Timestamp;
 
 use super::Sqlite;
 use crate::store::StoreError;
-use crate::store::model::EventRow;
-use crate::store::rows::{RawEvent, all, number};
+use crate::store::model::NewAudit;
+use crate::store::rows::number;
 
 impl Sqlite {
     pub(in crate::store) async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -35,6 +35,7 @@ impl Sqlite {
         &self,
         now: Timestamp,
         by: &str,
+        audit: &[NewAudit],
     ) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query("UPDATE clock SET high_water = $1")
@@ -50,7 +51,7 @@ impl Sqlite {
         .bind(by)
         .fetch_one(&mut *tx)
         .await?;
-        tx.commit().await?;
+        self.commit(tx, audit).await?;
         number("clock_acceptance", "sequence", sequence)
     }
 
@@ -67,33 +68,6 @@ impl Sqlite {
             Ok((sequence, Timestamp::from_unix(at)))
         })
         .transpose()
-    }
-
-    pub(in crate::store) async fn append_event(
-        &self,
-        at: Timestamp,
-        actor: &str,
-        kind: &str,
-        detail: &str,
-    ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO event (at, actor, kind, detail) VALUES ($1, $2, $3, $4)")
-            .bind(at.unix())
-            .bind(actor)
-            .bind(kind)
-            .bind(detail)
-            .execute(&self.writes)
-            .await?;
-        Ok(())
-    }
-
-    pub(in crate::store) async fn events(&self, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        let rows: Vec<RawEvent> = sqlx::query_as(
-            "SELECT id, at, actor, kind, detail FROM event ORDER BY id DESC LIMIT $1",
-        )
-        .bind(i64::from(limit))
-        .fetch_all(&self.reads)
-        .await?;
-        all(rows)
     }
 
     pub(in crate::store) async fn change_sequence(&self) -> Result<u64, StoreError> {

@@ -8,7 +8,8 @@ use super::administration::changed;
 use super::{Connection, Sqlite};
 use crate::store::StoreError;
 use crate::store::model::{
-    AuthorityRevocation, Revocation, StatusChange, StatusEvent, StatusOutcome, StatusPosition,
+    AuthorityRevocation, NewAudit, Revocation, StatusChange, StatusEvent, StatusOutcome,
+    StatusPosition,
 };
 use crate::store::rows::{
     RawRevocation, RawStatusEvent, RawStatusPosition, all, from_position, issuers, kind, number,
@@ -19,6 +20,7 @@ impl Sqlite {
     pub(in crate::store) async fn revoke(
         &self,
         changes: &[StatusChange],
+        audit: &[NewAudit],
     ) -> Result<Vec<StatusOutcome>, StoreError> {
         let mut tx = self.begin().await?;
         let mut outcomes = Vec::with_capacity(changes.len());
@@ -45,13 +47,14 @@ impl Sqlite {
                 None => why_unchanged(&mut tx, change).await?,
             });
         }
-        tx.commit().await?;
+        self.commit(tx, audit).await?;
         Ok(outcomes)
     }
 
     pub(in crate::store) async fn lift_holds(
         &self,
         changes: &[StatusChange],
+        audit: &[NewAudit],
     ) -> Result<Vec<StatusOutcome>, StoreError> {
         let mut tx = self.begin().await?;
         let mut outcomes = Vec::with_capacity(changes.len());
@@ -69,7 +72,7 @@ impl Sqlite {
                 None => why_unchanged(&mut tx, change).await?,
             });
         }
-        tx.commit().await?;
+        self.commit(tx, audit).await?;
         Ok(outcomes)
     }
 
@@ -78,6 +81,7 @@ impl Sqlite {
         id: &AuthorityId,
         expected_version: i64,
         revocation: &AuthorityRevocation,
+        audit: &[NewAudit],
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let updated = sqlx::query(
@@ -115,7 +119,7 @@ impl Sqlite {
         .execute(&mut *tx)
         .await?;
         changed(&mut tx).await?;
-        Ok(tx.commit().await?)
+        self.commit(tx, audit).await
     }
 
     pub(in crate::store) async fn on_record(

@@ -7,7 +7,7 @@ use pki::time::Timestamp;
 use super::Sqlite;
 use super::administration::changed;
 use crate::store::StoreError;
-use crate::store::model::BundleRow;
+use crate::store::model::{BundleRow, NewAudit};
 use crate::store::rows::{RawBundleRoot, bundles, number, signed};
 
 impl Sqlite {
@@ -47,6 +47,7 @@ impl Sqlite {
         trust_domain: &TrustDomain,
         der: &[u8],
         now: Timestamp,
+        audit: &[NewAudit],
     ) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query(
@@ -77,7 +78,7 @@ impl Sqlite {
         if added > 0 {
             changed(&mut tx).await?;
         }
-        tx.commit().await?;
+        self.commit(tx, if added > 0 { audit } else { &[] }).await?;
         number("bundle", "sequence", sequence)
     }
 
@@ -85,6 +86,7 @@ impl Sqlite {
         &self,
         trust_domain: &TrustDomain,
         sha256: &Digest,
+        audit: &[NewAudit],
     ) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let removed =
@@ -104,7 +106,8 @@ impl Sqlite {
         if removed > 0 {
             changed(&mut tx).await?;
         }
-        tx.commit().await?;
+        self.commit(tx, if removed > 0 { audit } else { &[] })
+            .await?;
         number("bundle", "sequence", sequence.unwrap_or(0))
     }
 }
