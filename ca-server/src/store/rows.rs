@@ -11,7 +11,8 @@ use sqlx::FromRow;
 use super::StoreError;
 use super::model::{
     AuthorityRow, AuthorityState, BundleRow, ClusterRow, CrlRow, CrlShape, EnrolmentRow, EventRow,
-    Installation, NewRecord, Revocation, RootCrlRow, StatusEvent, StatusPosition, StoredRecord,
+    Installation, NewRecord, RecordCursor, Revocation, RootCrlRow, StatusEvent, StatusPosition,
+    StoredRecord,
 };
 
 #[derive(FromRow)]
@@ -374,6 +375,27 @@ impl TryFrom<RawRecord> for StoredRecord {
             log_index: number(TABLE, "log_index", raw.log_index)?,
             revoked,
         })
+    }
+}
+
+/// Where a record lies.
+#[derive(FromRow)]
+pub(super) struct RawKey {
+    authority: String,
+    serial: Vec<u8>,
+    issued_at: i64,
+}
+
+impl RawKey {
+    pub(super) fn place(self) -> Result<(AuthorityId, RecordCursor), StoreError> {
+        let cursor = RecordCursor {
+            issued_at: Timestamp::from_unix(self.issued_at),
+            serial: serial("certificate_name", &self.serial)?,
+        };
+        Ok((
+            parse("certificate_name", "authority", &self.authority)?,
+            cursor,
+        ))
     }
 }
 
