@@ -119,7 +119,7 @@ pub async fn select(context: &Context, selection: &Selection) -> Result<Found, E
     let mut filter = RecordFilter {
         cluster: selection.cluster.clone(),
         authority: selection.authority.clone(),
-        name: selection.name.clone(),
+        names: selection.name.iter().cloned().collect(),
         key: selection.key,
         issued_from: selection.issued_from,
         issued_to: selection.issued_to,
@@ -128,18 +128,17 @@ pub async fn select(context: &Context, selection: &Selection) -> Result<Found, E
     };
     loop {
         let page = context.store.search(&filter).await?;
-        let more = page.len() == RecordFilter::LIMIT_MAX as usize;
-        filter.after = page.last().map(StoredRecord::cursor);
-        for stored in page {
+        for stored in page.records {
             if is_servers_own(&stored.record) {
                 found.own_left_out += 1;
             } else {
                 found.take(stored);
             }
         }
-        if !more {
+        if page.next.is_none() {
             return Ok(found);
         }
+        filter.after = page.next;
     }
 }
 

@@ -12,7 +12,8 @@ use sqlx::FromRow;
 use super::StoreError;
 use super::model::{
     AuditHead, AuditRow, AuthorityRow, AuthorityState, BundleRow, ClusterRow, CrlRow, CrlShape,
-    EnrolmentRow, Installation, NewRecord, Revocation, RootCrlRow, StatusEvent, StatusPosition,
+    EnrolmentRow, Installation, NewRecord, RecordCursor, Revocation, RootCrlRow, StatusEvent,
+    StatusPosition,
     StoredRecord,
 };
 
@@ -376,6 +377,27 @@ impl TryFrom<RawRecord> for StoredRecord {
             log_index: number(TABLE, "log_index", raw.log_index)?,
             revoked,
         })
+    }
+}
+
+/// Where a record lies.
+#[derive(FromRow)]
+pub(super) struct RawKey {
+    authority: String,
+    serial: Vec<u8>,
+    issued_at: i64,
+}
+
+impl RawKey {
+    pub(super) fn place(self) -> Result<(AuthorityId, RecordCursor), StoreError> {
+        let cursor = RecordCursor {
+            issued_at: Timestamp::from_unix(self.issued_at),
+            serial: serial("certificate_name", &self.serial)?,
+        };
+        Ok((
+            parse("certificate_name", "authority", &self.authority)?,
+            cursor,
+        ))
     }
 }
 
