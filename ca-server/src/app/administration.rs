@@ -35,6 +35,12 @@ impl Administration {
         }
     }
 
+    pub(super) fn is_that_of(&self, config: &Config) -> bool {
+        self.home_cluster == config.home_cluster
+            && self.two_person == config.admin.two_person
+            && self.per_minute == config.admin.per_caller_per_minute
+    }
+
     /// Whether a principal may call now.
     ///
     /// # Errors
@@ -78,13 +84,13 @@ impl App {
     /// When the store is away.
     pub async fn powers(&self, principal: &str, groups: &[String]) -> Result<Powers, Error> {
         let rows = self.context().store.bindings().await?;
-        let key = &self.context().audit_key;
+        let key = self.context().row_key()?;
         let mut bindings = Vec::new();
         for row in rows {
             if row.principal != principal && !groups.contains(&row.principal) {
                 continue;
             }
-            if !row.is_sealed_by(key) {
+            if !row.is_sealed_by(&key) {
                 tracing::error!(binding.id = row.id, principal = row.principal, "a role binding was not made here and gives nothing: somebody has changed the database");
                 continue;
             }

@@ -281,7 +281,9 @@ impl App {
             Proof::Enrolment { id, .. } => {
                 self.context.store.record_enrolled(&record, id, now).await
             }
-            Proof::Certificate { .. } | Proof::ServiceAccount { .. } => {
+            Proof::Administrator { .. }
+            | Proof::Certificate { .. }
+            | Proof::ServiceAccount { .. } => {
                 self.recorder.record(record).await
             }
         }

@@ -1,29 +1,41 @@
 //! The use cases, a file each. Transports translate into them; none of them knows gRPC, HTTP or SQL.
 
 mod actor;
+pub mod acts;
+pub mod administration;
+pub mod administrators;
 pub mod authority;
 pub mod bundle;
 pub mod caller;
+pub mod clock;
 pub mod cluster;
 pub mod enrolment;
 mod error;
 pub mod fleet;
+pub mod idempotency;
 pub mod issue;
 pub mod keys;
 mod new_key;
+pub mod operations;
 mod own;
+pub mod permit;
+pub mod proposals;
 mod quota;
 pub mod revocation;
+pub mod roles;
 pub mod signing;
 pub mod state;
 pub mod status;
 pub mod tokens;
+pub mod trust;
 mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use administration::Administration;
+use hsm::audit::AuditKey;
 use hsm::sealed::KeyEncryptionKey;
 use tokio::sync::watch;
 
@@ -70,6 +82,7 @@ pub struct App {
     snapshot: ArcSwap<Snapshot>,
     sequence: watch::Sender<u64>,
     turns: ArcSwap<Turns>,
+    administration: ArcSwap<Administration>,
     metrics: Arc<Metrics>,
     clock_acceptance: AtomicU64,
     /// Whether `issue` and `admin` listen.
@@ -79,6 +92,16 @@ pub struct App {
     tokens: TokenCache,
     status: Status,
     lookup: Lookup,
+}
+
+impl Context {
+    /// What rows are sealed with that only this installation may have written.
+    ///
+    /// # Errors
+    /// Never in fact: see [`AuditKey::derive`].
+    pub fn row_key(&self) -> Result<AuditKey, Error> {
+        AuditKey::derive(&self.key_encryption_key).map_err(Error::internal)
+    }
 }
 
 impl App {
@@ -110,6 +133,7 @@ impl App {
             snapshot: ArcSwap::from_pointee(snapshot),
             sequence,
             turns: ArcSwap::from_pointee(Turns::new(config)),
+            administration: ArcSwap::from_pointee(Administration::new(config)),
             metrics,
             clock_acceptance: AtomicU64::new(accepted),
             serving: AtomicBool::new(false),
@@ -206,11 +230,20 @@ impl App {
         self.turns.load_full()
     }
 
+    /// How the API is administered.
+    pub fn administration(&self) -> Arc<Administration> {
+        self.administration.load_full()
+    }
+
     /// Puts other bounds in force. Who was counted by the old ones is not counted again.
     pub fn tune(&self, config: &Config) {
         let turns = self.turns.load();
         if !turns.are_those_of(config) {
             self.turns.store(Arc::new(Turns::new(config)));
+        }
+        if !self.administration.load().is_that_of(config) {
+            self.administration
+                .store(Arc::new(Administration::new(config)));
         }
     }
 

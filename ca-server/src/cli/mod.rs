@@ -320,11 +320,7 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
 }
 
 async fn accept_clock(config: &Config) -> Result<()> {
-    let store = open(config).await?.store;
-    let (now, actor) = (system_now(), actor());
-    let detail = serde_json::json!({ "at": now });
-    let audit = [actor.did(now, "clock.accept", &detail)];
-    store.accept_clock(now, &actor.name, &audit).await?;
+    let now = crate::app::clock::accept(&open(config).await?, &actor()).await?;
     say!("accepted: it is {now}; running servers take it up within seconds");
     Ok(())
 }

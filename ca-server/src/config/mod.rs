@@ -2,6 +2,7 @@
 //!
 //! [`Config::load`] reads everything and lists every fault with its key's path; later code sees a [`Config`] or nothing.
 
+mod admin;
 mod keys;
 mod reader;
 mod status;
@@ -17,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
 use crate::store::ReplicaName;
+pub use admin::AdminSettings;
 pub use keys::{CredentialName, CredentialNameError, KeySettings, TokenSettings, WrappingSource};
 pub use reader::Fault;
 use reader::{Section, merge_environment};
@@ -47,6 +49,8 @@ pub struct Config {
     pub default_cluster: Option<ClusterName>,
     /// Bounds on work.
     pub limits: Limits,
+    /// How the API is administered.
+    pub admin: AdminSettings,
     /// How certificate status is told.
     pub status: StatusSettings,
     /// How to log.
@@ -198,6 +202,7 @@ impl Config {
         };
         section.finish();
 
+        let admin = AdminSettings::read(&mut root);
         let status = StatusSettings::read(&mut root);
 
         let mut section = root.section("log");
@@ -231,6 +236,7 @@ impl Config {
             listeners,
             default_cluster,
             limits,
+            admin,
             status,
             log,
         })

@@ -64,6 +64,7 @@ macro_rules! call {
     };
 }
 
+pub mod administrators;
 mod audit;
 mod status;
 

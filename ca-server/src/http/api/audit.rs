@@ -109,7 +109,7 @@ pub(super) async fn list(
         }),
         limit,
     };
-    let rows = call.context().store.audit(&filter).await.map_err(Error::from)?;
+    let rows = call.context().store.search_audit(&filter).await.map_err(Error::from)?;
     let next = rows
         .last()
         .filter(|_| u32::try_from(rows.len()) == Ok(limit))

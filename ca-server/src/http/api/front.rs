@@ -136,13 +136,6 @@ fn note(app: &App, fault: &Fault, id: &str, asked: &Asked) {
     } else {
         tracing::warn!(call = %asked.method, path = asked.path, remote = asked.remote, principal, request.id = id, reason = fault.reason, error = fault.log, "request refused");
     }
-    app.note_api_refusal(
-        asked.principal.as_deref(),
-        &asked.remote,
-        fault.reason,
-        id,
-        &format!("{} {}", asked.method, asked.path),
-    );
 }
 
 /// What a route's layer knows.

@@ -74,3 +74,60 @@ pub(super) struct RuleSchema {
     /// The longest lifetime.
     max_ttl: Option<String>,
 }
+
+/// What of a cluster's definition is policy.
+#[derive(ToSchema)]
+#[schema(as = Policy)]
+#[expect(dead_code, reason = "describes, and is never made")]
+pub(super) struct PolicySchema {
+    /// The lifetime of a workload that asks for none, as in `24h`.
+    default_ttl: String,
+    /// The longest lifetime of a workload.
+    max_ttl: String,
+    /// Refuse Istio's callers a lifetime above the longest instead of shortening it.
+    strict: bool,
+    /// Who may have names beyond its own identity.
+    rules: Vec<RuleSchema>,
+}
+
+/// A request that is tried.
+#[derive(ToSchema)]
+#[schema(as = DryRun)]
+#[expect(dead_code, reason = "describes, and is never made")]
+pub(super) struct DryRunSchema {
+    /// Who asks: a SPIFFE id. This or `enrolment_pattern`.
+    identity: Option<String>,
+    /// The pattern of the enrolment token that the caller holds.
+    enrolment_pattern: Option<String>,
+    /// The profile asked for.
+    profile: String,
+    /// A certificate request, PEM. This or `key` with `names`.
+    csr: Option<String>,
+    /// The names asked for: `URI:…`, `DNS:…`, `IP:…`.
+    #[schema(required = false)]
+    names: Vec<String>,
+    /// The kind of key: `P-256`, `P-384`, `RSA-2048` …
+    key: Option<String>,
+    /// The lifetime asked for.
+    ttl: Option<String>,
+    /// Whether a longer one than allowed is refused (`ca.v1`) instead of shortened (Istio's call).
+    #[schema(required = false, default = false)]
+    exactly: bool,
+    /// The policy to try, instead of what is in force.
+    policy: Option<PolicySchema>,
+}
+
+/// What is to be tried.
+#[derive(ToSchema)]
+#[schema(as = ReplayRequest)]
+#[expect(dead_code, reason = "describes, and is never made")]
+pub(super) struct ReplaySchema {
+    /// The candidate.
+    policy: PolicySchema,
+    /// The requests of how many days.
+    #[schema(minimum = 1, maximum = 90)]
+    days: u32,
+    /// How many differences are listed at most.
+    #[schema(required = false, default = 100, minimum = 1, maximum = 1000)]
+    limit: usize,
+}

@@ -80,7 +80,7 @@ pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
     let authorities = snapshot.authorities.iter();
     Ok(Json(StatusView {
         version: env!("CARGO_PKG_VERSION"),
-        replica: context.replica.to_string(),
+        replica: context.store.auditor().map_err(Error::from)?.replica().to_string(),
         clock: ClockView {
             now: context.clock.untrusted_now(),
             trusted: context.clock.trusted_now().is_ok(),
