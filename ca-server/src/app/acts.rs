@@ -160,7 +160,11 @@ pub(crate) fn digest(text: &str) -> Result<Digest, Error> {
 }
 
 fn certificates(chain: &str) -> Result<Vec<Certificate>, Error> {
-    pem::read_certificates(chain.as_bytes()).map_err(|error| Error::malformed("chain", error))
+    let ders = pem::read_certificates(chain.as_bytes())
+        .map_err(|error| Error::malformed("chain", error))?;
+    ders.iter()
+        .map(|der| Certificate::parse(der).map_err(|error| Error::malformed("chain", error)))
+        .collect()
 }
 
 impl Act {

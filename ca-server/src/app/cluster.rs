@@ -6,6 +6,7 @@ use pki::profile::Profile;
 use pki::time::Ttl;
 use serde::{Deserialize, Serialize};
 
+use super::acts::Change;
 use super::{Actor, Context, Error, ErrorKind};
 use crate::authn::token::{TokenIssuer, TokenIssuerConfig, TokenReviewConfig, TokenReviewer};
 use crate::store::model::{ClusterRow, NewAudit};

@@ -13,10 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Call, NoBody, Path, Query, versioned};
 use super::fault::Fault;
-use super::page::{Page, PageQuery};
+use super::page::Page;
 use super::proposals::{ProposalView, done};
 use crate::app::acts::Act;
-use crate::app::actor::Actor;
+use crate::app::Actor;
 use crate::app::{Error, ErrorKind, NewKey, authority, fleet};
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 

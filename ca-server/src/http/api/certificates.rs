@@ -18,7 +18,7 @@ use super::extract::{Body, Call, Path, Query};
 use super::fault::Fault;
 use super::page::{self, Page, PageQuery};
 use crate::app::acts::digest;
-use crate::app::actor::Actor;
+use crate::app::Actor;
 use crate::app::issue::IssueRequest;
 use crate::app::{Error, ErrorKind, caller};
 use crate::store::model::{RecordCursor, RecordFilter, RecordState, StoredRecord};

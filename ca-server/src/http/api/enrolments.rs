@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Body, Call, IfMatch, NoBody, Path, Query, versioned};
 use super::fault::Fault;
 use super::page::Page;
-use crate::app::actor::Actor;
+use crate::app::Actor;
 use crate::app::{Error, ErrorKind, enrolment};
 use crate::store::model::EnrolmentRow;
 

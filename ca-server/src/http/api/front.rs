@@ -32,7 +32,9 @@ pub(super) async fn door(State(app): State<Shared>, request: Request, next: Next
         Err(error) => return finish(&app, Fault::from(Error::from(error)).into_response(), "", &Asked::default()),
     };
     let mut asked = Asked::of(&request);
-    let response = match known(&app, &request).await {
+    let connection = request.extensions().get::<ConnectionInfo>().cloned();
+    let headers = request.headers().clone();
+    let response = match known(&app, connection, &headers).await {
         Ok(principal) => {
             asked.principal = Some(principal.name.clone());
             match app.administration().within_rate(&principal.name) {
@@ -75,13 +77,16 @@ impl Asked {
     }
 }
 
-async fn known(app: &App, request: &Request) -> Result<Principal, Error> {
-    let connection = request.extensions().get::<ConnectionInfo>();
+async fn known(
+    app: &App,
+    connection: Option<ConnectionInfo>,
+    headers: &HeaderMap,
+) -> Result<Principal, Error> {
     let (remote, peer) = match connection {
-        Some(connection) => (connection.remote, connection.peer.as_deref()),
+        Some(connection) => (connection.remote, connection.peer),
         None => (SocketAddr::from(([0, 0, 0, 0], 0)), None),
     };
-    administrator::authenticate(app, peer, bearer(request.headers())?, remote).await
+    administrator::authenticate(app, peer.as_deref(), bearer(headers)?, remote).await
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
@@ -129,7 +134,7 @@ fn finish(app: &App, mut response: Response, id: &str, asked: &Asked) -> Respons
     response
 }
 
-fn note(app: &App, fault: &Fault, id: &str, asked: &Asked) {
+fn note(_app: &App, fault: &Fault, id: &str, asked: &Asked) {
     let principal = asked.principal.as_deref().unwrap_or("(not known)");
     if fault.status.is_server_error() {
         tracing::error!(call = %asked.method, path = asked.path, remote = asked.remote, principal, request.id = id, reason = fault.reason, error = fault.log, "request failed");

@@ -63,7 +63,7 @@ pub(super) fn complete(document: &mut Document) {
     let mut refused = DescribedResponse::new("A refusal or a failure (RFC 9457).");
     refused
         .content
-        .insert("application/problem+json".to_owned(), problem);
+        .insert("application/problem+json".to_owned(), problem.into());
     each(&mut document.paths, |described| {
         described
             .responses
@@ -86,6 +86,7 @@ pub(super) fn complete(document: &mut Document) {
         SecurityScheme::MutualTls {
             description: Some("A client certificate of profile `admin`.".to_owned()),
             extensions: None,
+            deprecated: None,
         },
     );
     let token = HttpBuilder::new()

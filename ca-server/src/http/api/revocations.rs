@@ -12,7 +12,7 @@ use super::certificates::{CertificateView, find, view};
 use super::extract::{Body, Call, NoBody, Path};
 use super::fault::Fault;
 use crate::app::acts::digest;
-use crate::app::actor::Actor;
+use crate::app::Actor;
 use crate::app::revocation::{self, Found, Selection, Summary};
 use crate::app::{Error, ErrorKind};
 

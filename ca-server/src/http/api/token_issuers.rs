@@ -26,7 +26,8 @@ pub(super) struct IssuerQuery {
 
 /// Token issuers of a cluster.
 #[derive(Debug, serde::Serialize, ToSchema)]
-pub(super) struct TokenIssuerView(#[schema(value_type = TokenIssuerSchema)] TokenIssuerConfig);
+#[schema(value_type = TokenIssuerSchema)]
+pub(super) struct TokenIssuerView(TokenIssuerConfig);
 
 /// A cluster's token issuers.
 #[utoipa::path(get, path = "/v1/clusters/{name}/token-issuers", tag = "Clusters", params(("name" = String, Path,), PageQuery), responses((status = 200, body = Page<TokenIssuerView>)))]
