@@ -11,6 +11,7 @@ pub mod issue;
 pub mod keys;
 mod new_key;
 mod own;
+pub mod policy;
 mod quota;
 pub mod revocation;
 pub mod signing;
