@@ -1,21 +1,25 @@
 //! A request that policy refused, as it is kept to be decided again.
 
 use pki::name::{ClusterName, NameError, ProfileName, SpiffeId, SpiffePattern};
-use pki::policy::{self, Asked, AskedTtl, ClusterPolicy, Identity, Refusal};
+use pki::policy::{self, AskedTtl, ClusterPolicy, Identity};
 use pki::profile::Profile;
 use pki::time::Ttl;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Verdict;
 use super::facts::Facts;
 
-/// A request that policy refused, as the audit trail keeps it: the detail of an entry `refusal.policy`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A request that policy refused: the detail of an entry `refusal.policy` of the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RefusedRequest {
     /// The caller's cluster.
     pub cluster: ClusterName,
-    /// Its SPIFFE id, or the pattern of its enrolment token.
-    pub identity: String,
+    /// The caller's SPIFFE id.
+    #[serde(default)]
+    pub identity: Option<SpiffeId>,
+    /// The pattern of its enrolment token, where it has that instead.
+    #[serde(default)]
+    pub enrolment_pattern: Option<SpiffePattern>,
     /// The profile asked for.
     pub profile: ProfileName,
     /// The alternative names asked for, as they are displayed.
@@ -37,52 +41,13 @@ pub struct RefusedRequest {
     pub ttl: Option<Ttl>,
     /// Whether that lifetime was asked for exactly.
     #[serde(default)]
-    pub exactly: bool,
+    pub exactly: Option<bool>,
     /// Why it was refused, for people.
     #[serde(default)]
-    pub refusal: String,
+    pub text: String,
 }
 
-/// The longest text of a stranger's that is kept, in characters; and the most texts of a kind.
-const KEPT_CHARACTERS: usize = 300;
-const KEPT_TEXTS: usize = 20;
-
 impl RefusedRequest {
-    /// What is kept of a refusal. Texts are cut, so that nobody fills the trail with one request; what was cut is decided
-    /// otherwise when it is replayed, and refused again.
-    #[must_use]
-    pub fn new<'a>(
-        cluster: &ClusterName,
-        identity: &Identity,
-        profile: &ProfileName,
-        asked: impl Into<Asked<'a>>,
-        ttl: AskedTtl,
-        refusal: &Refusal,
-    ) -> Self {
-        let asked = asked.into();
-        let (ttl, exactly) = match ttl {
-            AskedTtl::Default => (None, false),
-            AskedTtl::Exactly(ttl) => (Some(ttl), true),
-            AskedTtl::AtMost(ttl) => (Some(ttl), false),
-        };
-        Self {
-            cluster: cluster.clone(),
-            identity: match identity {
-                Identity::Exactly(id) => id.to_string(),
-                Identity::OneOf(pattern) => pattern.to_string(),
-            },
-            profile: profile.clone(),
-            asked_names: cut(asked.alt_names),
-            common_names: cut(asked.common_names),
-            purposes: cut(asked.purposes),
-            authority: asked.asks_for_authority,
-            key: asked.key.to_string(),
-            ttl,
-            exactly,
-            refusal: refusal.to_string().chars().take(KEPT_CHARACTERS).collect(),
-        }
-    }
-
     /// Decides it again.
     ///
     /// # Errors
@@ -93,13 +58,14 @@ impl RefusedRequest {
             name: self.profile.to_string(),
             expected: "one of the built-in ones",
         })?;
-        let identity = match SpiffeId::parse(&self.identity) {
-            Ok(id) => Identity::Exactly(id),
-            Err(_) => Identity::OneOf(SpiffePattern::parse(&self.identity)?),
+        let identity = match (&self.identity, &self.enrolment_pattern) {
+            (Some(id), _) => Identity::Exactly(id.clone()),
+            (None, Some(pattern)) => Identity::OneOf(pattern.clone()),
+            (None, None) => return Err(NameError::Empty("the caller's identity")),
         };
         let ttl = match self.ttl {
             None => AskedTtl::Default,
-            Some(ttl) if self.exactly => AskedTtl::Exactly(ttl),
+            Some(ttl) if self.exactly == Some(true) => AskedTtl::Exactly(ttl),
             Some(ttl) => AskedTtl::AtMost(ttl),
         };
         let facts = self.facts()?;
@@ -125,81 +91,110 @@ impl RefusedRequest {
     }
 }
 
-fn cut(texts: &[impl ToString]) -> Vec<String> {
-    let texts = texts.iter().map(ToString::to_string);
-    texts
-        .map(|text| text.chars().take(KEPT_CHARACTERS).collect())
-        .take(KEPT_TEXTS)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use pki::extension::{AltName, Purpose};
-    use pki::key::KeyAlgorithm;
+    use pki::name::TrustDomain;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    #[test]
-    fn a_refusal_that_was_kept_is_refused_again_for_the_same_reason() {
-        let facts = Facts {
-            alt_names: vec![AltName::Uri("spiffe://td/x".into()), AltName::Other(1)],
-            common_names: vec!["spiffe://td/a".into()],
-            purposes: vec![Purpose::ServerAuth],
-            asks_for_authority: false,
-            key: KeyAlgorithm::Rsa { bits: 2048 },
-        };
-        let policy = ClusterPolicy {
-            trust_domain: pki::name::TrustDomain::parse("td").unwrap(),
+    /// As the audit trail has it.
+    fn entry(change: &Value) -> RefusedRequest {
+        let mut entry = json!({
+            "cluster": "central", "identity": "spiffe://td/a", "enrolment_pattern": null,
+            "proof": "service-account", "profile": "workload", "ttl": "3h", "exactly": true,
+            "asked_names": [], "common_names": ["spiffe://td/a"], "purposes": ["serverAuth"],
+            "authority": false, "key": "RSA-2048",
+            "call": "sign", "reason": "policy", "text": "no",
+        });
+        for (key, value) in change.as_object().unwrap() {
+            entry[key] = value.clone();
+        }
+        serde_json::from_value(entry).unwrap()
+    }
+
+    fn policy(max_ttl: Ttl) -> ClusterPolicy {
+        ClusterPolicy {
+            trust_domain: TrustDomain::parse("td").unwrap(),
             default_ttl: Ttl::hours(1),
-            max_ttl: Ttl::hours(2),
+            max_ttl,
             strict: false,
             rules: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_decided_again_by_all_that_it_was_decided_by() {
+        let (less, more) = (policy(Ttl::hours(2)), policy(Ttl::hours(4)));
+        let refused = |entry: &RefusedRequest, policy: &ClusterPolicy| match entry.decide(policy) {
+            Ok(Verdict::Refused { refusal }) => refusal,
+            other => panic!("{other:?}"),
         };
-        let me = Identity::Exactly(SpiffeId::parse("spiffe://td/a").unwrap());
-        let cluster = ClusterName::parse("central").unwrap();
-        let name = ProfileName::parse("workload").unwrap();
-        let keep = |who: &Identity, facts: &Facts, ttl| {
-            let asked = facts.asked();
-            let refusal = policy::decide(&policy, who, Profile::WORKLOAD, asked, ttl).unwrap_err();
-            let kept = RefusedRequest::new(&cluster, who, &name, asked, ttl, &refusal);
-            let text = serde_json::to_string(&kept).unwrap();
-            let read: RefusedRequest = serde_json::from_str(&text).unwrap();
-            assert_eq!(read, kept);
+        let long = entry(&json!({}));
+        assert!(refused(&long, &less).starts_with("a lifetime of 3h"));
+        assert!(matches!(long.decide(&more), Ok(Verdict::Granted(g)) if g.ttl == Ttl::hours(3)));
+        let shortened = entry(&json!({ "exactly": false }));
+        assert!(
+            matches!(shortened.decide(&less), Ok(Verdict::Granted(g)) if g.ttl == Ttl::hours(2))
+        );
+        let one_of = json!({ "identity": null, "enrolment_pattern": "spiffe://td/*", "ttl": null,
+            "exactly": null, "asked_names": ["URI:spiffe://td/b"], "common_names": [] });
+        assert!(
+            matches!(entry(&one_of).decide(&less), Ok(Verdict::Granted(g)) if g.names == ["URI:spiffe://td/b"])
+        );
+        for (change, why) in [
             (
-                read,
-                Verdict::Refused {
-                    refusal: refusal.to_string(),
-                },
-                text.len(),
-            )
-        };
-        let too_long = AskedTtl::Exactly(Ttl::hours(3));
-        let (kept, refused, _) = keep(&me, &facts, too_long);
-        assert_eq!(kept.facts(), Ok(facts.clone()));
-        assert_eq!(kept.decide(&policy), Ok(refused));
+                json!({ "asked_names": ["URI:spiffe://td/x"] }),
+                "the request asks for URI:",
+            ),
+            (
+                json!({ "asked_names": ["an email address"] }),
+                "the request asks for an email",
+            ),
+            (
+                json!({ "common_names": ["x"] }),
+                "the request asks for CN=x",
+            ),
+            (
+                json!({ "purposes": ["OCSPSigning"] }),
+                "the request asks for a purpose",
+            ),
+            (
+                json!({ "authority": true }),
+                "the request asks for a CA certificate",
+            ),
+            (
+                json!({ "key": "Ed25519" }),
+                "profile \"workload\" does not take Ed25519",
+            ),
+            (json!({ "profile": "server" }), "the request names no host"),
+            (
+                json!({ "profile": "admin" }),
+                "profile \"admin\" is not for callers",
+            ),
+            (
+                json!({ "identity": "spiffe://other/a" }),
+                "spiffe://other/a is not in",
+            ),
+        ] {
+            let refusal = refused(&entry(&change), &more);
+            assert!(refusal.starts_with(why), "{change}: {refusal}");
+        }
+    }
 
-        // What was refused for its lifetime alone would be given by a policy that gives more.
-        let own = Facts {
-            alt_names: Vec::new(),
-            ..facts.clone()
-        };
-        let (kept, refused, _) = keep(&me, &own, too_long);
-        assert_eq!(kept.decide(&policy), Ok(refused));
-        let more = ClusterPolicy {
-            max_ttl: Ttl::hours(4),
-            ..policy.clone()
-        };
-        assert!(matches!(kept.decide(&more), Ok(Verdict::Granted(g)) if g.ttl == Ttl::hours(3)));
-
-        // However much a stranger asks for, little is kept.
-        let greedy = Facts {
-            alt_names: vec![AltName::Uri("x".repeat(10_000)); 100],
-            ..facts
-        };
-        let pattern = Identity::OneOf(SpiffePattern::parse("spiffe://td/*").unwrap());
-        let (kept, _, length) = keep(&pattern, &greedy, AskedTtl::Default);
-        assert!(length < 8_000, "{length}");
-        assert!(matches!(kept.decide(&policy), Ok(Verdict::Refused { .. })));
+    #[test]
+    fn what_is_no_request_of_ours_is_not_decided() {
+        for change in [
+            json!({ "identity": null }),
+            json!({ "profile": "made-up" }),
+            json!({ "key": "DSA" }),
+            json!({ "purposes": ["made-up"] }),
+            json!({ "asked_names": ["made-up"] }),
+        ] {
+            assert!(
+                entry(&change).decide(&policy(Ttl::hours(4))).is_err(),
+                "{change}"
+            );
+        }
     }
 }
