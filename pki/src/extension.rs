@@ -153,11 +153,12 @@ impl std::str::FromStr for AltName {
 }
 
 impl std::fmt::Display for Purpose {
+    /// The name of RFC 5280 §4.2.1.12.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::ClientAuth => "client-auth",
-            Self::OcspSigning => "ocsp-signing",
-            Self::ServerAuth => "server-auth",
+            Self::ClientAuth => "clientAuth",
+            Self::OcspSigning => "OCSPSigning",
+            Self::ServerAuth => "serverAuth",
             Self::Unknown => "other",
         })
     }
@@ -179,7 +180,7 @@ impl std::str::FromStr for Purpose {
         .ok_or_else(|| NameError::Shape {
             kind: "a purpose",
             name: s.chars().take(100).collect(),
-            expected: "one of client-auth, server-auth, ocsp-signing and other",
+            expected: "one of serverAuth, clientAuth, OCSPSigning and other",
         })
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use pki::name::{AuthorityId, ProfileName, SpiffeId};
-use pki::policy::Identity;
+use pki::policy::{AskedTtl, Identity};
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
-use super::actor::Actor;
+use super::Actor;
+use super::policy::{TTL_KEY, how_meant};
 use super::state::Cluster;
 
 /// A proven caller.
@@ -101,10 +102,13 @@ impl Caller {
         }
     }
 
-    /// What else is known of the caller, as JSON, for records.
+    /// What else is known of the caller, as JSON, for records; and how it meant the lifetime that it asked for.
     #[must_use]
-    pub fn detail(&self) -> String {
+    pub fn detail(&self, ttl: AskedTtl) -> String {
         let mut detail = serde_json::json!({ "remote": self.remote });
+        if let Some(meant) = how_meant(ttl) {
+            detail[TTL_KEY] = meant.into();
+        }
         match &self.proof {
             Proof::Certificate { serial, .. } => detail["serial"] = serial.to_string().into(),
             Proof::Administrator { .. } => {

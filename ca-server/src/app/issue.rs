@@ -101,7 +101,7 @@ impl App {
                 cluster: &caller.cluster.name,
                 kind: caller.proof.kind(),
                 caller: caller.label(),
-                detail: Some(caller.detail()),
+                detail: Some(caller.detail(request.ttl)),
                 ttl: request.ttl,
                 request_id: &request.request_id,
             };

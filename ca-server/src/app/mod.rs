@@ -19,6 +19,7 @@ mod new_key;
 pub mod operations;
 mod own;
 pub mod permit;
+pub mod policy;
 pub mod proposals;
 mod quota;
 pub mod revocation;
