@@ -340,8 +340,7 @@ async fn import_changes(
     new_root: Option<&str>,
 ) -> Result<Vec<Change>, Error> {
     let new_root = new_root.map(digest).transpose()?;
-    let importable =
-        authority::check(context, id, certificates(chain)?, new_root.as_ref()).await?;
+    let importable = authority::check(context, id, certificates(chain)?, new_root.as_ref()).await?;
     let words = |certificate: &Certificate| {
         format!(
             "{}, SHA-256 {}, valid {} to {}",

@@ -91,7 +91,11 @@ impl App {
                 continue;
             }
             if !row.is_sealed_by(&key) {
-                tracing::error!(binding.id = row.id, principal = row.principal, "a role binding was not made here and gives nothing: somebody has changed the database");
+                tracing::error!(
+                    binding.id = row.id,
+                    principal = row.principal,
+                    "a role binding was not made here and gives nothing: somebody has changed the database"
+                );
                 continue;
             }
             bindings.push(Binding::from(row));

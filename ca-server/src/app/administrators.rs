@@ -51,7 +51,9 @@ pub async fn check_principal(
     principal: &str,
     clusters: Option<&BTreeSet<ClusterName>>,
 ) -> Result<(), Error> {
-    let printable = principal.chars().all(|c| !c.is_control() && !c.is_whitespace());
+    let printable = principal
+        .chars()
+        .all(|c| !c.is_control() && !c.is_whitespace());
     if principal.len() > PRINCIPAL_MAX || !printable {
         return Err(malformed(
             "a principal has at most 512 bytes, and neither spaces nor control characters",
@@ -79,7 +81,9 @@ pub async fn check_principal(
         return Ok(());
     };
     if clusters.is_empty() {
-        return Err(malformed("clusters: name at least one; a role everywhere has no list"));
+        return Err(malformed(
+            "clusters: name at least one; a role everywhere has no list",
+        ));
     }
     for name in clusters {
         if context.store.cluster(name).await?.is_none() {
@@ -214,18 +218,26 @@ pub async fn issue(
         return Err(Error::new(
             ErrorKind::Malformed,
             "ttl",
-            format!("an administrator's certificate lives {} at most, {ttl} was asked for", profile.max_ttl()),
+            format!(
+                "an administrator's certificate lives {} at most, {ttl} was asked for",
+                profile.max_ttl()
+            ),
         ));
     }
     let snapshot = Snapshot::load(context, None).await?;
-    let cluster = snapshot.clusters.get(home).ok_or_else(|| no_authority(home))?;
+    let cluster = snapshot
+        .clusters
+        .get(home)
+        .ok_or_else(|| no_authority(home))?;
     let active = cluster.active.clone().ok_or_else(|| no_authority(home))?;
     let key = active.key.as_ref().ok_or_else(|| no_authority(home))?;
     key.make_ready().await?;
     let grant = Grant {
         profile,
         names: SubjectNames::default(),
-        subject: Some(DistinguishedName::new(None, name).map_err(|error| Error::malformed("name", error))?),
+        subject: Some(
+            DistinguishedName::new(None, name).map_err(|error| Error::malformed("name", error))?,
+        ),
         ttl,
         rule: "administrator".to_owned(),
     };
@@ -238,7 +250,8 @@ pub async fn issue(
         entropy,
         now,
     };
-    let prepared = prepare_leaf(&leaf, &active.issuer).map_err(|error| Error::malformed("csr", error))?;
+    let prepared =
+        prepare_leaf(&leaf, &active.issuer).map_err(|error| Error::malformed("csr", error))?;
     let bundle = snapshot
         .bundles
         .get(&cluster.policy.trust_domain)

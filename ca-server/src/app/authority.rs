@@ -312,7 +312,9 @@ pub async fn retire_unused(
     let why_not = match row.state {
         AuthorityState::Imported | AuthorityState::Published => None,
         AuthorityState::Requested => Some("it never came in: abandon it"),
-        AuthorityState::Active => Some("it signs: activate its successor, and it retires by itself"),
+        AuthorityState::Active => {
+            Some("it signs: activate its successor, and it retires by itself")
+        }
         AuthorityState::Retiring => Some("it retires by itself when its last certificate is over"),
         AuthorityState::Retired => Some("there is nothing to do"),
         AuthorityState::Revoked => Some("it retires by itself when it has ended"),

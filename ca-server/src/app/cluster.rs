@@ -1,7 +1,7 @@
 //! Clusters: what an operator says of one, and putting it in force.
 
 use pki::name::{ClusterName, TrustDomain};
-use pki::policy::{ClusterPolicy, Rule};
+use pki::policy::{self, ClusterPolicy, Rule};
 use pki::profile::Profile;
 use pki::time::Ttl;
 use serde::{Deserialize, Serialize};
@@ -259,9 +259,10 @@ pub async fn changes(
         check_same(there, &row, definition.role)?;
     }
     let fields = |text: Option<&str>| -> Result<serde_json::Map<String, serde_json::Value>, Error> {
-        text.map_or_else(|| Ok(serde_json::Map::new()), |text| {
-            serde_json::from_str(text).map_err(Error::internal)
-        })
+        text.map_or_else(
+            || Ok(serde_json::Map::new()),
+            |text| serde_json::from_str(text).map_err(Error::internal),
+        )
     };
     let before = fields(there.as_ref().map(|row| row.definition.as_str()))?;
     let after = fields(Some(&row.definition))?;
@@ -282,19 +283,14 @@ pub async fn changes(
 /// In what a definition gives more than the one before it: in words, none for what gives as much or less.
 #[must_use]
 pub fn widens(before: &ClusterDefinition, after: &ClusterDefinition) -> Vec<String> {
-    let mut found = Vec::new();
-    if after.max_ttl > before.max_ttl {
-        found.push(format!("max_ttl {} is longer than {}", after.max_ttl, before.max_ttl));
-    }
-    if after.default_ttl > before.default_ttl {
-        found.push(format!("default_ttl {} is longer than {}", after.default_ttl, before.default_ttl));
-    }
-    if before.strict && !after.strict {
-        found.push("strict is given up".to_owned());
-    }
-    for rule in after.rules.iter().filter(|rule| !before.rules.contains(rule)) {
-        found.push(format!("rule {:?} is new or changed", rule.name));
-    }
+    let mut found: Vec<String> = match (before.policy(), after.policy()) {
+        (Ok(before), Ok(after)) => policy::widens(&before, &after)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        // Refused where it is put in force.
+        _ => vec!["the policy does not hold together".to_owned()],
+    };
     for issuer in &after.token_issuers {
         if !before.token_issuers.contains(issuer) {
             found.push(format!("token issuer {} is new or changed", issuer.issuer));

@@ -120,6 +120,8 @@ impl App {
     /// When the store is away.
     pub async fn forget_once(&self, request: &Request) -> Result<(), Error> {
         let store = &self.context().store;
-        Ok(store.forget_request(&request.principal, &request.key).await?)
+        Ok(store
+            .forget_request(&request.principal, &request.key)
+            .await?)
     }
 }

@@ -283,9 +283,7 @@ impl App {
             }
             Proof::Administrator { .. }
             | Proof::Certificate { .. }
-            | Proof::ServiceAccount { .. } => {
-                self.recorder.record(record).await
-            }
+            | Proof::ServiceAccount { .. } => self.recorder.record(record).await,
         }
     }
 }

@@ -34,8 +34,8 @@ mod turns;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use administration::Administration;
+use arc_swap::ArcSwap;
 use hsm::audit::AuditKey;
 use hsm::sealed::KeyEncryptionKey;
 use tokio::sync::watch;

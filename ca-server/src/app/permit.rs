@@ -43,7 +43,9 @@ impl Permit {
             (Reach::Oneself, _) => (Scope::Clusters(Default::default()), "oneself".to_owned()),
             (_, None) => return Err(denied(operation)),
             (Reach::Installation, Some((Scope::Clusters(_), _))) => return Err(denied(operation)),
-            (_, Some((scope, binding))) => (scope, format!("{} by binding {}", binding.role, binding.id)),
+            (_, Some((scope, binding))) => {
+                (scope, format!("{} by binding {}", binding.role, binding.id))
+            }
         };
         Ok(Self {
             operation,
@@ -156,6 +158,10 @@ pub fn denied(operation: Operation) -> Error {
     Error::new(
         ErrorKind::Denied,
         "role",
-        format!("{} takes the role {} {place}", operation.as_str(), needed.role),
+        format!(
+            "{} takes the role {} {place}",
+            operation.as_str(),
+            needed.role
+        ),
     )
 }

@@ -60,7 +60,10 @@ impl App {
             return Err(conflict("over", "its time is over: propose it anew"));
         }
         if !row.is_sealed_by(&context.row_key()?) {
-            tracing::error!(proposal.id = id, "a proposal is not what was proposed: somebody has changed the database");
+            tracing::error!(
+                proposal.id = id,
+                "a proposal is not what was proposed: somebody has changed the database"
+            );
             return Err(conflict("seal", "the proposal was changed in the database"));
         }
         let act: Act = serde_json::from_str(&row.act).map_err(Error::internal)?;
@@ -88,11 +91,24 @@ impl App {
         };
         match done {
             Ok(thing) => {
-                decide(context, &taken, ProposalState::Applied, Some(&thing), &actor).await?;
+                decide(
+                    context,
+                    &taken,
+                    ProposalState::Applied,
+                    Some(&thing),
+                    &actor,
+                )
+                .await?;
             }
             Err(error) => {
-                decide(context, &taken, ProposalState::Failed, Some(&error.to_string()), &actor)
-                    .await?;
+                decide(
+                    context,
+                    &taken,
+                    ProposalState::Failed,
+                    Some(&error.to_string()),
+                    &actor,
+                )
+                .await?;
                 return Err(error);
             }
         }
@@ -140,7 +156,13 @@ pub async fn find(
     id: &str,
     permit: &Permit,
 ) -> Result<(ProposalRow, Actor), Error> {
-    let missing = || Error::new(ErrorKind::NotFound, "proposal", format!("there is no proposal {id}"));
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            "proposal",
+            format!("there is no proposal {id}"),
+        )
+    };
     let row = context.store.proposal(id).await?.ok_or_else(missing)?;
     match &row.cluster {
         Some(cluster) if permit.scope().has(cluster) => {}
@@ -164,7 +186,10 @@ fn waits(row: &ProposalRow) -> Result<(), Error> {
     if row.state == ProposalState::Waiting {
         Ok(())
     } else {
-        Err(conflict("state", format!("proposal {} is {}", row.id, row.state.as_str())))
+        Err(conflict(
+            "state",
+            format!("proposal {} is {}", row.id, row.state.as_str()),
+        ))
     }
 }
 

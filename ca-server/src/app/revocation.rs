@@ -411,12 +411,12 @@ pub fn check_revoke_authority(row: &AuthorityRow, reason: Reason) -> Result<(), 
         ));
     }
     match (row.state, row.chain.first()) {
-        (AuthorityState::Revoked, _) => return refuse(format!("{id} is revoked already")),
+        (AuthorityState::Revoked, _) => refuse(format!("{id} is revoked already")),
         (AuthorityState::Requested, _) | (_, None) => {
-            return refuse(format!("{id} has no certificate that could be revoked"));
+            refuse(format!("{id} has no certificate that could be revoked"))
         }
         (AuthorityState::Retired, _) => {
-            return refuse(format!("{id} is retired: none of its certificates lives"));
+            refuse(format!("{id} is retired: none of its certificates lives"))
         }
         _ => Ok(()),
     }

@@ -7,7 +7,19 @@ use pki::name::ClusterName;
 use serde::{Deserialize, Serialize};
 
 /// What a principal may do; each role may what the one before may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Reads.
@@ -49,7 +61,8 @@ impl std::str::FromStr for Role {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::parse(text).ok_or_else(|| format!("{text:?} is no role: viewer, operator or security-officer"))
+        Self::parse(text)
+            .ok_or_else(|| format!("{text:?} is no role: viewer, operator or security-officer"))
     }
 }
 
@@ -130,7 +143,9 @@ impl Powers {
         let named = fitting()
             .find(|binding| binding.scope == Scope::All)
             .or_else(|| fitting().next())?;
-        let scope = fitting().map(|binding| binding.scope.clone()).reduce(Scope::join)?;
+        let scope = fitting()
+            .map(|binding| binding.scope.clone())
+            .reduce(Scope::join)?;
         Some((scope, named))
     }
 }

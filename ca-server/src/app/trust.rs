@@ -27,14 +27,20 @@ pub async fn check_remove(
             Error::new(
                 ErrorKind::NotFound,
                 "root",
-                format!("trust domain {trust_domain} believes in no root with SHA-256 {}", crypto::hex(sha256)),
+                format!(
+                    "trust domain {trust_domain} believes in no root with SHA-256 {}",
+                    crypto::hex(sha256)
+                ),
             )
         })?;
     let mut below = Vec::new();
     for row in context.store.authorities().await? {
         let cluster = context.store.cluster(&row.cluster).await?;
         let is_of_domain = cluster.is_some_and(|cluster| cluster.trust_domain == *trust_domain);
-        let counts = !matches!(row.state, AuthorityState::Retired | AuthorityState::Requested);
+        let counts = !matches!(
+            row.state,
+            AuthorityState::Retired | AuthorityState::Requested
+        );
         if is_of_domain && counts && row.chain.last() == Some(der) {
             below.push(format!("{} ({})", row.id, row.state));
         }
@@ -43,7 +49,10 @@ pub async fn check_remove(
         return Err(Error::new(
             ErrorKind::Conflict,
             "in-use",
-            format!("authorities stand below it: {}; their certificates would be believed by nobody", below.join(", ")),
+            format!(
+                "authorities stand below it: {}; their certificates would be believed by nobody",
+                below.join(", ")
+            ),
         ));
     }
     Certificate::parse(der).map_err(Error::internal)

@@ -52,5 +52,10 @@ async fn by_certificate(app: &App, peer: &PeerCertificate) -> Result<String, Err
     }
     peer.common_name()
         .map(|name| format!("cert:{name}"))
-        .ok_or_else(|| unauthenticated("certificate", "an administrator's certificate without a name"))
+        .ok_or_else(|| {
+            unauthenticated(
+                "certificate",
+                "an administrator's certificate without a name",
+            )
+        })
 }

@@ -7,6 +7,7 @@ macro_rules! say {
     };
 }
 
+mod admin;
 mod authority;
 mod cluster;
 mod crl;
@@ -73,6 +74,9 @@ enum Command {
     Config(ConfigCommand),
     /// Bring the store's schema up to date (SQLite does so by itself).
     Migrate,
+    /// Administrators: their certificates and roles.
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
     /// Clusters: what they are and allow.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -210,6 +214,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
             }
         }
         Command::Serve => server::serve(config?, &cli.config).await?,
+        Command::Admin(command) => admin::run(command, &config?).await?,
         Command::Cluster(command) => cluster::run(command, &config?).await?,
         Command::Authority(command) => authority::run(command, &config?).await?,
         Command::Keys(command) => keys::run(command, &config?).await?,

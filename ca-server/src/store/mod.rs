@@ -425,11 +425,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn search(&self, filter: &RecordFilter) -> Result<RecordPage, StoreError> {
-        within_deadline(search::page(filter, async |after, limit| match self {
-            Self::Postgres(store) => store.read_records(filter, after, limit).await,
-            Self::Sqlite(store) => store.read_records(filter, after, limit).await,
-        }))
-        .await
+        within_deadline(search::page(self, filter)).await
     }
 
     /// Makes the partitions that will be needed; nothing to do on SQLite. To be called each day; a month missed does no

@@ -10,14 +10,13 @@ use pki::time::Timestamp;
 use sqlx::FromRow;
 
 use super::StoreError;
-use crate::app::roles::{Role, Scope};
 use super::administrators::{BindingRow, ProposalRow, ProposalState};
 use super::model::{
     AuditHead, AuditRow, AuthorityRow, AuthorityState, BundleRow, ClusterRow, CrlRow, CrlShape,
     EnrolmentRow, Installation, NewRecord, RecordCursor, Revocation, RootCrlRow, StatusEvent,
-    StatusPosition,
-    StoredRecord,
+    StatusPosition, StoredRecord,
 };
+use crate::app::roles::{Role, Scope};
 
 #[derive(FromRow)]
 pub(super) struct RawInstallation {
@@ -673,7 +672,9 @@ impl TryFrom<RawBinding> for BindingRow {
 /// Where a role holds, as it is kept.
 pub(super) fn write_scope(scope: &Scope) -> Option<String> {
     // A set of names is always written.
-    scope.clusters().and_then(|names| serde_json::to_string(names).ok())
+    scope
+        .clusters()
+        .and_then(|names| serde_json::to_string(names).ok())
 }
 
 #[derive(FromRow)]

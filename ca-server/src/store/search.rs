@@ -9,8 +9,8 @@ use pki::name::{AuthorityId, ClusterName, ProfileName};
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
-use super::StoreError;
 use super::model::{RecordCursor, RecordFilter, RecordPage, RecordState, StoredRecord};
+use super::{Store, StoreError};
 
 /// Rows that are looked at for one page.
 const BUDGET: usize = 4_000;
@@ -142,11 +142,8 @@ impl Read {
     }
 }
 
-/// Puts a page together; `read` gives so many rows after a cursor.
-pub(super) async fn page(
-    filter: &RecordFilter,
-    mut read: impl AsyncFnMut(Option<RecordCursor>, usize) -> Result<Read, StoreError>,
-) -> Result<RecordPage, StoreError> {
+/// Puts a page together.
+pub(super) async fn page(store: &Store, filter: &RecordFilter) -> Result<RecordPage, StoreError> {
     let limit = filter.limit.clamp(1, RecordFilter::LIMIT_MAX) as usize;
     let mut page = RecordPage {
         records: Vec::new(),
@@ -154,7 +151,10 @@ pub(super) async fn page(
     };
     let (mut looked_at, mut size) = (0, limit + 1);
     loop {
-        let Read { rows, is_all } = read(page.next, size).await?;
+        let Read { rows, is_all } = match store {
+            Store::Postgres(store) => store.read_records(filter, page.next, size).await?,
+            Store::Sqlite(store) => store.read_records(filter, page.next, size).await?,
+        };
         let count = rows.len();
         looked_at += count;
         for (i, (cursor, stored)) in rows.into_iter().enumerate() {

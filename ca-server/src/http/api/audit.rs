@@ -109,7 +109,12 @@ pub(super) async fn list(
         }),
         limit,
     };
-    let rows = call.context().store.search_audit(&filter).await.map_err(Error::from)?;
+    let rows = call
+        .context()
+        .store
+        .search_audit(&filter)
+        .await
+        .map_err(Error::from)?;
     let next = rows
         .last()
         .filter(|_| u32::try_from(rows.len()) == Ok(limit))
@@ -152,7 +157,11 @@ pub(super) async fn heads(call: Call) -> Result<Json<HeadsView>, Fault> {
     let heads = context.store.audit_heads().await.map_err(Error::from)?;
     let heads = heads.into_iter().map(|AuditHead { mark, seal, at }| {
         let sealed = key.is_seal(&mark.message(), &seal);
-        let Mark { replica, position, hash } = mark;
+        let Mark {
+            replica,
+            position,
+            hash,
+        } = mark;
         HeadView {
             replica,
             position,

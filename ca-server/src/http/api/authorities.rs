@@ -15,8 +15,8 @@ use super::extract::{Body, Call, NoBody, Path, Query, versioned};
 use super::fault::Fault;
 use super::page::Page;
 use super::proposals::{ProposalView, done};
-use crate::app::acts::Act;
 use crate::app::Actor;
+use crate::app::acts::Act;
 use crate::app::{Error, ErrorKind, NewKey, authority, fleet};
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 
@@ -87,8 +87,19 @@ async fn view(call: &Call, row: &AuthorityRow) -> Result<AuthorityView, Fault> {
 
 /// An authority of a cluster in which the caller has leave.
 async fn find(call: &Call, id: &AuthorityId) -> Result<(AuthorityRow, Actor), Fault> {
-    let row = call.context().store.authority(id).await.map_err(Error::from)?;
-    let missing = || Error::new(ErrorKind::NotFound, "authority", format!("there is no authority {id}"));
+    let row = call
+        .context()
+        .store
+        .authority(id)
+        .await
+        .map_err(Error::from)?;
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            "authority",
+            format!("there is no authority {id}"),
+        )
+    };
     Ok(call.permit.find(row, |row| &row.cluster, missing)?)
 }
 
@@ -139,20 +150,34 @@ pub(super) async fn list(
     if let Some(cluster) = &query.cluster {
         call.permit.in_cluster(cluster)?;
     }
-    let rows = call.context().store.authorities().await.map_err(Error::from)?;
+    let rows = call
+        .context()
+        .store
+        .authorities()
+        .await
+        .map_err(Error::from)?;
     let seen = rows.into_iter().filter(|row| {
         call.permit.scope().has(&row.cluster)
-            && query.cluster.as_ref().is_none_or(|cluster| row.cluster == *cluster)
+            && query
+                .cluster
+                .as_ref()
+                .is_none_or(|cluster| row.cluster == *cluster)
             && state.is_none_or(|state| row.state == state)
     });
-    let page = Page::of(seen.collect(), query.limit, query.page.as_deref(), |row: &AuthorityRow| {
-        format!("{} {:010}", row.cluster, row.generation)
-    })?;
+    let page = Page::of(
+        seen.collect(),
+        query.limit,
+        query.page.as_deref(),
+        |row: &AuthorityRow| format!("{} {:010}", row.cluster, row.generation),
+    )?;
     let mut items = Vec::with_capacity(page.items.len());
     for row in &page.items {
         items.push(view(&call, row).await?);
     }
-    Ok(Json(Page { items, next: page.next }))
+    Ok(Json(Page {
+        items,
+        next: page.next,
+    }))
 }
 
 /// A new authority to be made.
@@ -213,7 +238,9 @@ pub(super) async fn request(call: Call, Body(new): Body<NewAuthority>) -> Result
         (Some(label), None) => NewKey::InToken(label, algorithm),
         (None, Some(uri)) => NewKey::Existing(uri),
         (Some(_), Some(_)) => {
-            return Err(Fault::malformed("the body: token and existing_key exclude each other"));
+            return Err(Fault::malformed(
+                "the body: token and existing_key exclude each other",
+            ));
         }
     };
     let shape = CrlShape {

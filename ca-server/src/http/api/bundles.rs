@@ -5,8 +5,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use pki::certificate::Certificate;
 use pki::name::TrustDomain;
-use pki::{ceremony, crypto, pem};
 use pki::time::Timestamp;
+use pki::{ceremony, crypto, pem};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -70,7 +70,12 @@ fn version(row: &BundleRow) -> i64 {
 }
 
 async fn find(call: &Call, trust_domain: &TrustDomain) -> Result<BundleRow, Fault> {
-    let row = call.context().store.bundle(trust_domain).await.map_err(Error::from)?;
+    let row = call
+        .context()
+        .store
+        .bundle(trust_domain)
+        .await
+        .map_err(Error::from)?;
     if row.sequence == 0 {
         let text = format!("there is no bundle of trust domain {trust_domain}");
         return Err(Error::new(ErrorKind::NotFound, "trust-domain", text).into());
@@ -86,9 +91,12 @@ pub(super) async fn list(
 ) -> Result<Json<Page<BundleView>>, Fault> {
     let rows = call.context().store.bundles().await.map_err(Error::from)?;
     let views: Result<Vec<_>, _> = rows.iter().map(view).collect();
-    let page = Page::of(views?, query.limit, query.page.as_deref(), |view: &BundleView| {
-        view.trust_domain.clone()
-    })?;
+    let page = Page::of(
+        views?,
+        query.limit,
+        query.page.as_deref(),
+        |view: &BundleView| view.trust_domain.clone(),
+    )?;
     Ok(Json(page))
 }
 
@@ -116,6 +124,9 @@ pub(super) async fn remove_root(
     let actor = call.permit.everywhere()?;
     let row = find(&call, &trust_domain).await?;
     condition.check(version(&row))?;
-    let act = Act::RootRemove { trust_domain, sha256 };
+    let act = Act::RootRemove {
+        trust_domain,
+        sha256,
+    };
     Ok(done(call.submit(act, &actor).await?).unwrap_or_else(no_content))
 }

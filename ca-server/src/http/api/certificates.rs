@@ -17,8 +17,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Body, Call, Path, Query};
 use super::fault::Fault;
 use super::page::{self, Page, PageQuery};
-use crate::app::acts::digest;
 use crate::app::Actor;
+use crate::app::acts::digest;
 use crate::app::issue::IssueRequest;
 use crate::app::{Error, ErrorKind, caller};
 use crate::store::model::{RecordCursor, RecordFilter, RecordState, StoredRecord};
@@ -237,7 +237,12 @@ pub(super) async fn list(
         (None, Some(seen)) if seen.len() == 1 => filter.cluster = seen.first().cloned(),
         _ => {}
     }
-    let found = call.context().store.search(&filter).await.map_err(Error::from)?;
+    let found = call
+        .context()
+        .store
+        .search(&filter)
+        .await
+        .map_err(Error::from)?;
     let next = found
         .next
         .map(|place| page::write(&(place.issued_at, place.serial)));
@@ -252,7 +257,12 @@ pub(super) async fn list(
 
 /// A certificate of a cluster in which the caller has leave.
 pub(super) async fn find(call: &Call, serial: &Serial) -> Result<(StoredRecord, Actor), Fault> {
-    let stored = call.context().store.record(serial).await.map_err(Error::from)?;
+    let stored = call
+        .context()
+        .store
+        .record(serial)
+        .await
+        .map_err(Error::from)?;
     let missing = || {
         let text = format!("there is no certificate {serial} on record");
         Error::new(ErrorKind::NotFound, "serial", text)
@@ -361,17 +371,22 @@ pub(super) struct SignedView {
 pub(super) async fn sign(call: Call, Body(new): Body<NewCertificate>) -> Result<Response, Fault> {
     let actor = call.permit.in_cluster(&new.cluster)?;
     let snapshot = call.snapshot().clone();
-    let cluster = snapshot.clusters.get(&new.cluster).cloned().ok_or_else(|| {
-        let text = format!("there is no cluster {}", new.cluster);
-        Error::new(ErrorKind::NotFound, "cluster", text)
-    })?;
+    let cluster = snapshot
+        .clusters
+        .get(&new.cluster)
+        .cloned()
+        .ok_or_else(|| {
+            let text = format!("there is no cluster {}", new.cluster);
+            Error::new(ErrorKind::NotFound, "cluster", text)
+        })?;
     let profile = match &new.profile {
         None => Profile::WORKLOAD,
         Some(name) => Profile::builtin(name)
             .ok_or_else(|| Fault::malformed(format!("the body: there is no profile {name}")))?,
     };
     let request = IssueRequest {
-        csr: pem::read_request(new.csr.as_bytes()).map_err(|error| Error::malformed("csr", error))?,
+        csr: pem::read_request(new.csr.as_bytes())
+            .map_err(|error| Error::malformed("csr", error))?,
         profile,
         ttl: new.ttl.map_or(AskedTtl::Default, AskedTtl::Exactly),
         caller: caller::Caller::vouched(cluster, new.spiffe_id, &actor),

@@ -50,7 +50,12 @@ pub(super) fn definition(row: &ClusterRow) -> Result<ClusterDefinition, Fault> {
 /// A cluster in which the caller has leave.
 pub(super) async fn find(call: &Call, name: &ClusterName) -> Result<ClusterRow, Fault> {
     call.permit.in_cluster(name)?;
-    let row = call.context().store.cluster(name).await.map_err(Error::from)?;
+    let row = call
+        .context()
+        .store
+        .cluster(name)
+        .await
+        .map_err(Error::from)?;
     row.ok_or_else(|| {
         let text = format!("there is no cluster {name}");
         Error::new(ErrorKind::NotFound, "cluster", text).into()
@@ -161,7 +166,11 @@ pub(super) async fn replace(
 
 async fn current(call: &Call, name: &ClusterName) -> Result<Response, Fault> {
     let row = find(call, name).await?;
-    Ok(versioned(&HeaderMap::new(), row.version, &view(call, &row)?))
+    Ok(versioned(
+        &HeaderMap::new(),
+        row.version,
+        &view(call, &row)?,
+    ))
 }
 
 /// A cluster goes; it must have no authorities.

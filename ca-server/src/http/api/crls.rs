@@ -1,9 +1,9 @@
 //! CRLs: the authorities', and those of the offline CAs above them.
 
 use axum::Json;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use pki::crl::Crl;
 use pki::name::AuthorityId;
@@ -65,7 +65,12 @@ async fn of_authority(call: &Call, id: &AuthorityId) -> Result<Option<(CrlView, 
 }
 
 async fn of_offline_cas(call: &Call) -> Result<Vec<(CrlView, Vec<u8>)>, Fault> {
-    let rows = call.context().store.root_crls().await.map_err(Error::from)?;
+    let rows = call
+        .context()
+        .store
+        .root_crls()
+        .await
+        .map_err(Error::from)?;
     let views = rows.into_iter().map(|row| {
         let view = CrlView {
             authority: name_above(&row.root),
@@ -89,17 +94,31 @@ pub(super) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<CrlView>>, Fault> {
     let mut views = Vec::new();
-    for row in call.context().store.authorities().await.map_err(Error::from)? {
+    for row in call
+        .context()
+        .store
+        .authorities()
+        .await
+        .map_err(Error::from)?
+    {
         if call.permit.scope().has(&row.cluster)
             && let Some((view, _)) = of_authority(&call, &row.id).await?
         {
             views.push(view);
         }
     }
-    views.extend(of_offline_cas(&call).await?.into_iter().map(|(view, _)| view));
-    let page = Page::of(views, query.limit, query.page.as_deref(), |view: &CrlView| {
-        view.authority.clone()
-    })?;
+    views.extend(
+        of_offline_cas(&call)
+            .await?
+            .into_iter()
+            .map(|(view, _)| view),
+    );
+    let page = Page::of(
+        views,
+        query.limit,
+        query.page.as_deref(),
+        |view: &CrlView| view.authority.clone(),
+    )?;
     Ok(Json(page))
 }
 
@@ -111,8 +130,19 @@ pub(super) async fn show(
     Path(name): Path<AuthorityId>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let missing = || Error::new(ErrorKind::NotFound, "crl", format!("there is no CRL of {name}"));
-    let row = call.context().store.authority(&name).await.map_err(Error::from)?;
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            "crl",
+            format!("there is no CRL of {name}"),
+        )
+    };
+    let row = call
+        .context()
+        .store
+        .authority(&name)
+        .await
+        .map_err(Error::from)?;
     let own = match row {
         Some(row) if call.permit.scope().has(&row.cluster) => of_authority(&call, &name).await?,
         _ => None,
@@ -127,12 +157,16 @@ pub(super) async fn show(
     };
     let (view, der) = found;
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let kind = accept.and_then(|kinds| kinds.split([',', ';']).next()).map(str::trim);
+    let kind = accept
+        .and_then(|kinds| kinds.split([',', ';']).next())
+        .map(str::trim);
     Ok(match kind {
         Some("application/x-pem-file") => {
             ([(CONTENT_TYPE, "application/x-pem-file")], pem::crl(&der)).into_response()
         }
-        Some("application/pkix-crl") => ([(CONTENT_TYPE, "application/pkix-crl")], der).into_response(),
+        Some("application/pkix-crl") => {
+            ([(CONTENT_TYPE, "application/pkix-crl")], der).into_response()
+        }
         None | Some("application/json" | "application/*" | "*/*") => Json(view).into_response(),
         Some(_) => {
             return Err(Fault::new(
@@ -198,7 +232,8 @@ pub(super) async fn import(
     Body(carried): Body<CarriedCrls>,
 ) -> Result<Json<ImportedCrlsView>, Fault> {
     let actor = call.permit.everywhere()?;
-    let ders = pem::read_crls(carried.crl.as_bytes()).map_err(|error| Error::malformed("crl", error))?;
+    let ders =
+        pem::read_crls(carried.crl.as_bytes()).map_err(|error| Error::malformed("crl", error))?;
     let crls = root::import(call.context(), &ders, &actor).await?;
     Ok(Json(ImportedCrlsView {
         imported: crls.into_iter().map(imported).collect(),

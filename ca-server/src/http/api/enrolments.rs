@@ -77,8 +77,19 @@ fn version(row: &EnrolmentRow) -> i64 {
 }
 
 async fn find(call: &Call, id: &str) -> Result<(EnrolmentRow, Actor), Fault> {
-    let row = call.context().store.enrolment(id).await.map_err(Error::from)?;
-    let missing = || Error::new(ErrorKind::NotFound, "enrolment", format!("there is no enrolment {id}"));
+    let row = call
+        .context()
+        .store
+        .enrolment(id)
+        .await
+        .map_err(Error::from)?;
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            "enrolment",
+            format!("there is no enrolment {id}"),
+        )
+    };
     Ok(call.permit.find(row, |row| &row.cluster, missing)?)
 }
 
@@ -112,16 +123,33 @@ pub(super) async fn list(
         call.permit.in_cluster(cluster)?;
     }
     let now = call.context().clock.untrusted_now();
-    let rows = call.context().store.enrolments().await.map_err(Error::from)?;
+    let rows = call
+        .context()
+        .store
+        .enrolments()
+        .await
+        .map_err(Error::from)?;
     let seen = rows.into_iter().filter(|row| {
         call.permit.scope().has(&row.cluster)
-            && query.cluster.as_ref().is_none_or(|cluster| row.cluster == *cluster)
+            && query
+                .cluster
+                .as_ref()
+                .is_none_or(|cluster| row.cluster == *cluster)
     });
     let views = seen.map(|row| view(row, now)).collect();
     // Newest first: the key grows as they grow older.
-    let page = Page::of(views, query.limit, query.page.as_deref(), |view: &EnrolmentView| {
-        format!("{:012} {}", 253_402_300_799 - view.created_at.unix(), view.id)
-    })?;
+    let page = Page::of(
+        views,
+        query.limit,
+        query.page.as_deref(),
+        |view: &EnrolmentView| {
+            format!(
+                "{:012} {}",
+                253_402_300_799 - view.created_at.unix(),
+                view.id
+            )
+        },
+    )?;
     Ok(Json(page))
 }
 
@@ -163,9 +191,15 @@ pub(super) async fn create(call: Call, Body(new): Body<NewEnrolment>) -> Result<
         None => Profile::WORKLOAD.name().map_err(Error::internal)?,
     };
     let ttl = new.ttl.unwrap_or(Ttl::hours(1));
-    let made =
-        enrolment::create(call.context(), &new.cluster, new.spiffe_id, profile, ttl, &actor)
-            .await?;
+    let made = enrolment::create(
+        call.context(),
+        &new.cluster,
+        new.spiffe_id,
+        profile,
+        ttl,
+        &actor,
+    )
+    .await?;
     let now = call.context().clock.untrusted_now();
     let location = [(LOCATION, format!("/v1/enrolments/{}", made.row.id))];
     let body = CreatedView {

@@ -1,5 +1,6 @@
 //! What handlers take from a request. What does not parse is refused with what was expected.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -7,7 +8,6 @@ use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -42,7 +42,11 @@ impl FromRequestParts<Shared> for Call {
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
         // Each route's layer puts it there.
         let permit = parts.extensions.get::<Permit>().cloned().ok_or_else(|| {
-            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
+            Fault::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "internal error",
+            )
         })?;
         Ok(Self {
             app: app.clone(),
@@ -58,7 +62,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Path<T> {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
-        let refused = |error: PathRejection| Fault::malformed(format!("the path: {}", error.body_text()));
+        let refused =
+            |error: PathRejection| Fault::malformed(format!("the path: {}", error.body_text()));
         let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, app)
             .await
             .map_err(refused)?;
@@ -73,7 +78,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Query<T> {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
-        let refused = |error: QueryRejection| Fault::malformed(format!("the query: {}", error.body_text()));
+        let refused =
+            |error: QueryRejection| Fault::malformed(format!("the query: {}", error.body_text()));
         let axum::extract::Query(value) = axum::extract::Query::from_request_parts(parts, app)
             .await
             .map_err(refused)?;
@@ -99,9 +105,13 @@ impl<T: DeserializeOwned + Send> FromRequest<Shared> for Body<T> {
                 "expected Content-Type: application/json",
             ));
         }
-        let bytes = Bytes::from_request(request, app)
-            .await
-            .map_err(|error| Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", error.body_text()))?;
+        let bytes = Bytes::from_request(request, app).await.map_err(|error| {
+            Fault::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                error.body_text(),
+            )
+        })?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut reader)
             .map_err(|error| Fault::malformed(format!("the body: {error}")))?;
@@ -158,7 +168,10 @@ impl IfMatch {
         Err(Fault::new(
             StatusCode::PRECONDITION_FAILED,
             "stale",
-            format!("it has changed: it is at {} now. Read it again and decide anew", tag(version)),
+            format!(
+                "it has changed: it is at {} now. Read it again and decide anew",
+                tag(version)
+            ),
         ))
     }
 }

@@ -29,7 +29,14 @@ pub(super) struct RequestId(pub(super) String);
 pub(super) async fn door(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let id = match entropy::draw::<8>(&*app.context().entropy) {
         Ok(bytes) => pki::crypto::hex(&bytes),
-        Err(error) => return finish(&app, Fault::from(Error::from(error)).into_response(), "", &Asked::default()),
+        Err(error) => {
+            return finish(
+                &app,
+                Fault::from(Error::from(error)).into_response(),
+                "",
+                &Asked::default(),
+            );
+        }
     };
     let mut asked = Asked::of(&request);
     let connection = request.extensions().get::<ConnectionInfo>().cloned();
@@ -116,7 +123,9 @@ fn finish(app: &App, mut response: Response, id: &str, asked: &Asked) -> Respons
         let allow = response.headers().get(axum::http::header::ALLOW).cloned();
         response = fault.answer(id);
         if let Some(allow) = allow {
-            response.headers_mut().insert(axum::http::header::ALLOW, allow);
+            response
+                .headers_mut()
+                .insert(axum::http::header::ALLOW, allow);
         }
         if fault.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"signet\"");
@@ -156,7 +165,12 @@ pub(super) async fn permit(State(gate): State<Gate>, mut request: Request, next:
     let (Some(principal), Some(RequestId(id))) =
         (extensions.get::<Principal>(), extensions.get::<RequestId>())
     else {
-        return Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error").into_response();
+        return Fault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "internal error",
+        )
+        .into_response();
     };
     let permit = match Permit::new(principal, gate.operation, id) {
         Ok(permit) => permit,

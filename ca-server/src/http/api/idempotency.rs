@@ -48,9 +48,13 @@ async fn keyed(
     next: Next,
 ) -> Result<Response, Fault> {
     let (parts, body) = request.into_parts();
-    let bytes = to_bytes(body, MAX_BODY)
-        .await
-        .map_err(|_| Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request is too large"))?;
+    let bytes = to_bytes(body, MAX_BODY).await.map_err(|_| {
+        Fault::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "the request is too large",
+        )
+    })?;
     let target = parts
         .uri
         .path_and_query()
@@ -60,7 +64,10 @@ async fn keyed(
         let fault = Fault::from(error);
         match fault.status {
             // What the field has agreed on for a key that is used for something else.
-            StatusCode::BAD_REQUEST => Fault { status: StatusCode::UNPROCESSABLE_ENTITY, ..fault },
+            StatusCode::BAD_REQUEST => Fault {
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                ..fault
+            },
             StatusCode::CONFLICT => fault.retry_after(1),
             _ => fault,
         }
@@ -69,7 +76,9 @@ async fn keyed(
         Begun::Fresh => {}
         Begun::Answered(kept) => return Ok(again(&kept)),
     }
-    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    let response = next
+        .run(Request::from_parts(parts, Body::from(bytes)))
+        .await;
     // Whoever failed, or came at a bad time, may try again; a refusal that stays one is given again.
     let status = response.status();
     if !status.is_success() {
@@ -80,7 +89,9 @@ async fn keyed(
     let bytes = to_bytes(body, MAX_BODY).await.unwrap_or_default();
     let text = |name: HeaderName| {
         let value = parts.headers.get(name);
-        value.and_then(|value| value.to_str().ok()).map(str::to_owned)
+        value
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
     };
     let kept = Kept {
         status: status.as_u16(),
@@ -96,7 +107,12 @@ async fn keyed(
 
 fn again(kept: &[u8]) -> Response {
     let Ok(kept) = serde_json::from_slice::<Kept>(kept) else {
-        return Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error").into_response();
+        return Fault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "internal error",
+        )
+        .into_response();
     };
     let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
     let mut response = (status, kept.body).into_response();
@@ -124,6 +140,8 @@ fn key(method: &Method, headers: &HeaderMap) -> Result<Option<String>, Fault> {
     });
     match (key, values.next()) {
         (Some(key), None) => Ok(Some(key.to_owned())),
-        _ => Err(Fault::malformed("Idempotency-Key: expected one, of 1 to 128 visible ASCII characters")),
+        _ => Err(Fault::malformed(
+            "Idempotency-Key: expected one, of 1 to 128 visible ASCII characters",
+        )),
     }
 }

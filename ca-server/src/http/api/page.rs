@@ -30,7 +30,9 @@ impl PageQuery {
         if (1..=500).contains(&limit) {
             Ok(limit)
         } else {
-            Err(Fault::malformed(format!("the query: limit is 1 to 500, not {limit}")))
+            Err(Fault::malformed(format!(
+                "the query: limit is 1 to 500, not {limit}"
+            )))
         }
     }
 }
@@ -64,7 +66,9 @@ impl<T> Page<T> {
         };
         let more = rest.len() > limit;
         rest.truncate(limit);
-        let next = more.then(|| rest.last().map(|last| write(&key(last)))).flatten();
+        let next = more
+            .then(|| rest.last().map(|last| write(&key(last))))
+            .flatten();
         Ok(Self { items: rest, next })
     }
 
@@ -84,5 +88,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     Base64UrlUnpadded::decode_vec(text)
         .ok()
         .and_then(|json| serde_json::from_slice(&json).ok())
-        .ok_or_else(|| Fault::malformed("the query: page is the `next` of another page of the same list"))
+        .ok_or_else(|| {
+            Fault::malformed("the query: page is the `next` of another page of the same list")
+        })
 }

@@ -37,7 +37,10 @@ pub(super) async fn set(
     condition: IfMatch,
     Body(policy): Body<PolicyDocument>,
 ) -> Result<Response, Fault> {
-    replace(&call, &name, &condition, |definition| Ok(policy.put_into(&definition))).await
+    replace(&call, &name, &condition, |definition| {
+        Ok(policy.put_into(&definition))
+    })
+    .await
 }
 
 /// One check or rule, and what it said.

@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use super::extract::{Call, NoBody, Path, Query, versioned};
 use super::fault::Fault;
 use super::page::{self, Page, PageQuery};
+use crate::app::Error;
 use crate::app::acts::Change;
 use crate::app::proposals::{self, Submitted};
-use crate::app::Error;
 use crate::store::administrators::ProposalRow;
 
 /// An act that waits for a second person, or did.
@@ -94,7 +94,10 @@ pub(super) async fn created<T: IntoResponse>(
         None => {
             let (version, body) = made.await?;
             let mut headers = HeaderMap::new();
-            for (name, value) in [(LOCATION, location.to_owned()), (ETAG, format!("\"{version}\""))] {
+            for (name, value) in [
+                (LOCATION, location.to_owned()),
+                (ETAG, format!("\"{version}\"")),
+            ] {
                 if let Ok(value) = HeaderValue::from_str(&value) {
                     headers.insert(name, value);
                 }
@@ -113,7 +116,12 @@ pub(super) async fn list(
     let limit = PageQuery::limit(query.limit)?;
     let after: Option<(Timestamp, String)> = query.page.as_deref().map(page::read).transpose()?;
     let after = after.as_ref().map(|(at, id)| (*at, id.as_str()));
-    let rows = call.context().store.proposals(after, limit).await.map_err(Error::from)?;
+    let rows = call
+        .context()
+        .store
+        .proposals(after, limit)
+        .await
+        .map_err(Error::from)?;
     let next = rows
         .last()
         .filter(|_| u32::try_from(rows.len()) == Ok(limit))
@@ -124,7 +132,10 @@ pub(super) async fn list(
         None => scope.clusters().is_none(),
     });
     let items: Result<_, _> = seen.map(view).collect();
-    Ok(Json(Page { items: items?, next }))
+    Ok(Json(Page {
+        items: items?,
+        next,
+    }))
 }
 
 /// One proposal.

@@ -30,7 +30,10 @@ pub(super) fn name(paths: &mut Paths, operation: Operation) {
         Reach::Oneself => "Takes a credential, and no role.".to_owned(),
         Reach::Cluster => format!("Takes the role `{}` in the cluster.", needed.role),
         Reach::Installation => {
-            format!("Takes the role `{}` in the whole installation.", needed.role)
+            format!(
+                "Takes the role `{}` in the whole installation.",
+                needed.role
+            )
         }
     };
     each(paths, |described| {
@@ -232,7 +235,12 @@ fn fields(html: &mut String, document: &Value, schema: &Value, title: &str) {
             "" => text(resolve(document, property), "/description"),
             said => said,
         };
-        let _ = write!(html, "<tr><td><code>{}</code><td>{}", escape(name), escape(said));
+        let _ = write!(
+            html,
+            "<tr><td><code>{}</code><td>{}",
+            escape(name),
+            escape(said)
+        );
     }
     html.push_str("</table></details>");
 }
@@ -251,7 +259,10 @@ fn curl(document: &Value, path: &str, method: &str, described: &Value) -> String
         let _ = write!(command, " -X {}", method.to_uppercase());
     }
     let parameters = described.get("parameters").and_then(Value::as_array);
-    let headers = parameters.into_iter().flatten().filter(|it| text(it, "/in") == "header");
+    let headers = parameters
+        .into_iter()
+        .flatten()
+        .filter(|it| text(it, "/in") == "header");
     for header in headers {
         let _ = write!(command, " -H '{}: \"VERSION\"'", text(header, "/name"));
     }
@@ -278,10 +289,15 @@ fn example(document: &Value, schema: &Value) -> Value {
         required.is_some_and(|required| required.iter().any(|it| it.as_str() == Some(name)))
     };
     let properties = schema.get("properties").and_then(Value::as_object);
-    let fields = properties.into_iter().flatten().filter(|(name, _)| is_required(name));
+    let fields = properties
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| is_required(name));
     let example = fields.map(|(name, property)| {
         let property = resolve(document, property);
-        let one_of = property.pointer("/enum/0").or_else(|| property.pointer("/oneOf/0/enum/0"));
+        let one_of = property
+            .pointer("/enum/0")
+            .or_else(|| property.pointer("/oneOf/0/enum/0"));
         let value = match (one_of, text(property, "/type")) {
             (Some(first), _) => first.clone(),
             (None, "boolean") => false.into(),

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use super::certificates::{CertificateView, find, view};
 use super::extract::{Body, Call, NoBody, Path};
 use super::fault::Fault;
-use crate::app::acts::digest;
 use crate::app::Actor;
+use crate::app::acts::digest;
 use crate::app::revocation::{self, Found, Selection, Summary};
 use crate::app::{Error, ErrorKind};
 
@@ -63,9 +63,7 @@ async fn act(
             let why = why.ok_or_else(|| Fault::malformed("the body: a revocation has a reason"))?;
             revocation::revoke(context, found, why, actor).await?
         }
-        Action::Hold => {
-            revocation::revoke(context, found, Reason::CertificateHold, actor).await?
-        }
+        Action::Hold => revocation::revoke(context, found, Reason::CertificateHold, actor).await?,
         Action::Lift => revocation::lift(context, found, actor).await?,
     };
     Ok(summary)
@@ -212,7 +210,9 @@ pub(super) async fn many(
     Body(body): Body<ManyRevocations>,
 ) -> Result<Json<RevocationsView>, Fault> {
     if body.serials.len() > MAX_SERIALS {
-        return Err(Fault::malformed(format!("the body: at most {MAX_SERIALS} serials at a time")));
+        return Err(Fault::malformed(format!(
+            "the body: at most {MAX_SERIALS} serials at a time"
+        )));
     }
     let narrowed = body.spiffe_id.is_some()
         || body.dns.is_some()
@@ -221,10 +221,14 @@ pub(super) async fn many(
         || body.issued_from.is_some()
         || body.issued_to.is_some();
     if !body.serials.is_empty() && (narrowed || body.cluster.is_some()) {
-        return Err(Fault::malformed("the body: serials stand alone, they say exactly which"));
+        return Err(Fault::malformed(
+            "the body: serials stand alone, they say exactly which",
+        ));
     }
     if body.spiffe_id.is_some() && body.dns.is_some() {
-        return Err(Fault::malformed("the body: spiffe_id and dns exclude each other"));
+        return Err(Fault::malformed(
+            "the body: spiffe_id and dns exclude each other",
+        ));
     }
     let why = body.reason.as_deref().map(reason).transpose()?;
     if why.is_some() && !matches!(body.action, Action::Revoke) {
@@ -262,7 +266,10 @@ pub(super) async fn many(
         dry_run: body.dry_run,
         found: found.len(),
         groups,
-        first: first.into_iter().map(|stored| view(&call, stored)).collect(),
+        first: first
+            .into_iter()
+            .map(|stored| view(&call, stored))
+            .collect(),
         own_left_out: found.own_left_out,
         changed: summary.changed,
         standing: summary.standing,
@@ -273,7 +280,12 @@ pub(super) async fn many(
 /// Leave for everything that may be hit: in the cluster that is named, for each serial number, or everywhere.
 async fn leave(call: &Call, body: &ManyRevocations) -> Result<Actor, Fault> {
     if let Some(id) = &body.authority {
-        let row = call.context().store.authority(id).await.map_err(Error::from)?;
+        let row = call
+            .context()
+            .store
+            .authority(id)
+            .await
+            .map_err(Error::from)?;
         let missing = || {
             let text = format!("there is no authority {id}");
             Error::new(ErrorKind::NotFound, "authority", text)

@@ -132,10 +132,7 @@ pub(super) struct RenewedView {
 
 /// A new certificate under the same name, for an administrator who has one.
 #[utoipa::path(post, path = "/v1/whoami/renew", tag = "Roles", request_body = Renewal, responses((status = 201, body = RenewedView)))]
-pub(super) async fn renew(
-    call: Call,
-    Body(renewal): Body<Renewal>,
-) -> Result<Response, Fault> {
+pub(super) async fn renew(call: Call, Body(renewal): Body<Renewal>) -> Result<Response, Fault> {
     let actor = call.permit.oneself();
     let Some(name) = actor.name.strip_prefix("cert:").map(str::to_owned) else {
         let text = "a caller with a token has no certificate to renew";
@@ -167,9 +164,12 @@ pub(super) async fn list(
     call.permit.everywhere()?;
     let rows = call.context().store.bindings().await.map_err(Error::from)?;
     let views = rows.into_iter().map(view).collect();
-    let page = Page::of(views, query.limit, query.page.as_deref(), |view: &BindingView| {
-        format!("{} {}", view.principal, view.id)
-    })?;
+    let page = Page::of(
+        views,
+        query.limit,
+        query.page.as_deref(),
+        |view: &BindingView| format!("{} {}", view.principal, view.id),
+    )?;
     Ok(Json(page))
 }
 

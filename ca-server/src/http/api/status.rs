@@ -80,7 +80,12 @@ pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
     let authorities = snapshot.authorities.iter();
     Ok(Json(StatusView {
         version: env!("CARGO_PKG_VERSION"),
-        replica: context.store.auditor().map_err(Error::from)?.replica().to_string(),
+        replica: context
+            .store
+            .auditor()
+            .map_err(Error::from)?
+            .replica()
+            .to_string(),
         clock: ClockView {
             now: context.clock.untrusted_now(),
             trusted: context.clock.trusted_now().is_ok(),
@@ -104,7 +109,11 @@ pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
                 ready: authority.is_ready(),
             })
             .collect(),
-        clusters: snapshot.clusters.keys().filter(|name| scope.has(name)).count(),
+        clusters: snapshot
+            .clusters
+            .keys()
+            .filter(|name| scope.has(name))
+            .count(),
     }))
 }
 
@@ -153,7 +162,11 @@ fn profile(profile: Profile) -> ProfileView {
             NameRule::Hosts => "hosts",
             NameRule::CommonName => "common-name",
         },
-        purposes: profile.purposes().iter().map(|it| format!("{it:?}")).collect(),
+        purposes: profile
+            .purposes()
+            .iter()
+            .map(|it| format!("{it:?}"))
+            .collect(),
         default_ttl: profile.default_ttl(),
         max_ttl: profile.max_ttl(),
         keys: keys
@@ -173,9 +186,12 @@ pub(super) async fn profiles(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<ProfileView>>, Fault> {
     let views = Profile::ALL.into_iter().map(profile).collect();
-    let page = Page::of(views, query.limit, query.page.as_deref(), |view: &ProfileView| {
-        view.name.to_owned()
-    })?;
+    let page = Page::of(
+        views,
+        query.limit,
+        query.page.as_deref(),
+        |view: &ProfileView| view.name.to_owned(),
+    )?;
     Ok(Json(page))
 }
 

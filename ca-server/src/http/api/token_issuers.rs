@@ -39,9 +39,12 @@ pub(super) async fn list(
     let row = find(&call, &name).await?;
     let issuers = definition(&row)?.token_issuers;
     let views = issuers.into_iter().map(TokenIssuerView).collect();
-    let page = Page::of(views, query.limit, query.page.as_deref(), |view: &TokenIssuerView| {
-        view.0.issuer.clone()
-    })?;
+    let page = Page::of(
+        views,
+        query.limit,
+        query.page.as_deref(),
+        |view: &TokenIssuerView| view.0.issuer.clone(),
+    )?;
     Ok(Json(page))
 }
 

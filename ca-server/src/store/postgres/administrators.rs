@@ -126,10 +126,9 @@ impl Postgres {
         proposal: &ProposalRow,
         audit: &NewAudit,
     ) -> Result<(), StoreError> {
-        let (at, by) = proposal
-            .decided
-            .as_ref()
-            .map_or((None, None), |(at, by)| (Some(at.unix()), Some(by.as_str())));
+        let (at, by) = proposal.decided.as_ref().map_or((None, None), |(at, by)| {
+            (Some(at.unix()), Some(by.as_str()))
+        });
         let mut tx = self.begin().await?;
         let updated = sqlx::query(
             "UPDATE proposal SET state = $3, decided_at = $4, decided_by = $5, outcome = $6, \
@@ -145,7 +144,9 @@ impl Postgres {
         .await?
         .rows_affected();
         if updated == 0 {
-            return Err(StoreError::Conflict("the proposal was decided in the meantime"));
+            return Err(StoreError::Conflict(
+                "the proposal was decided in the meantime",
+            ));
         }
         self.commit(tx, std::slice::from_ref(audit)).await
     }
@@ -218,13 +219,11 @@ impl Postgres {
         principal: &str,
         key: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "DELETE FROM idempotency WHERE principal = $1 AND key = $2 AND answer IS NULL",
-        )
-        .bind(principal)
-        .bind(key)
-        .execute(&self.writes)
-        .await?;
+        sqlx::query("DELETE FROM idempotency WHERE principal = $1 AND key = $2 AND answer IS NULL")
+            .bind(principal)
+            .bind(key)
+            .execute(&self.writes)
+            .await?;
         Ok(())
     }
 }
