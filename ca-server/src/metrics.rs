@@ -22,6 +22,11 @@ struct RefusedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    kept: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AuthorityLabels {
     authority: String,
     state: String,
@@ -73,6 +78,7 @@ pub struct Metrics {
     registry: Registry,
     issued: Family<IssuedLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
+    refusals_kept: Family<RefusalLabels, Counter>,
     duration: Histogram,
     authority_not_after: Family<AuthorityLabels, Gauge>,
     serving_not_after: Gauge,
@@ -109,6 +115,7 @@ impl Metrics {
             registry: Registry::default(),
             issued: Family::default(),
             refused: Family::default(),
+            refusals_kept: Family::default(),
             duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             authority_not_after: Family::default(),
             serving_not_after: Gauge::default(),
@@ -144,6 +151,11 @@ impl Metrics {
             "signet_requests_refused",
             "Requests refused, by reason",
             self.refused.clone(),
+        );
+        r.register(
+            "signet_audit_refusals",
+            "Refusals by what the audit trail keeps of them: an entry each, or a count with others",
+            self.refusals_kept.clone(),
         );
         r.register(
             "signet_issue_duration_seconds",
@@ -258,6 +270,12 @@ impl Metrics {
     pub(crate) fn refused(&self, call: &'static str, reason: &'static str) {
         self.refused
             .get_or_create(&RefusedLabels { call, reason })
+            .inc();
+    }
+
+    pub(crate) fn refusal_kept(&self, kept: &'static str) {
+        self.refusals_kept
+            .get_or_create(&RefusalLabels { kept })
             .inc();
     }
 

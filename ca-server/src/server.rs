@@ -88,6 +88,16 @@ pub async fn run(
     if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
         tracing::warn!("some connections did not end in time and are cut off");
     }
+    // No request is under way any more that could be refused.
+    match tokio::time::timeout(CLOSE_TIMEOUT, app.write_refusals(true)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(error = %error.detail(), "refusals of the last moments are not in the audit trail");
+        }
+        Err(_) => tracing::error!(
+            "refusals of the last moments are not in the audit trail: the store does not answer"
+        ),
+    }
     recorder_stop.cancel();
     recorders.close();
     recorders.wait().await;

@@ -23,6 +23,8 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How often revocations and CRLs of other replicas are looked for. This process's own wake the publisher at once.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
+/// How often refusals are written into the audit trail.
+const REFUSALS_EVERY: Duration = Duration::from_secs(1);
 /// How often answers that many ask for are signed anew, where they grow stale.
 const HOT_ANSWERS_EVERY: Duration = Duration::from_secs(60);
 /// How often offline CAs' CRLs are looked at, beside whenever something changes; each that is about to end is complained of
@@ -47,6 +49,9 @@ pub fn start(app: &Arc<App>, tracker: &TaskTracker, stop: &CancellationToken) {
     for token in app.context().tokens.iter() {
         tracker.spawn(tokens::watch(app.clone(), token.clone(), stop.clone()));
     }
+    spawn("refusals", REFUSALS_EVERY, |app| {
+        Box::pin(async move { app.write_refusals(false).await })
+    });
     spawn("hot-answers", HOT_ANSWERS_EVERY, |app| {
         Box::pin(async move { app.refresh_hot_answers().await })
     });

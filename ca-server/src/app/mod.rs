@@ -13,6 +13,7 @@ pub mod keys;
 mod new_key;
 mod own;
 mod quota;
+mod refusals;
 pub mod revocation;
 pub mod signing;
 pub mod state;
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 pub use actor::Actor;
 pub use error::{Error, ErrorKind, chain, printable};
 pub use new_key::NewKey;
+pub use refusals::{Asker, Refused};
 
 use crate::authn::token::TokenCache;
 use crate::clock::ClockGuard;
@@ -38,6 +40,7 @@ use crate::entropy::Entropy;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::recorder::Recorder;
+use refusals::Refusals;
 use state::Snapshot;
 use status::watermark::Watermark;
 use status::{Lookup, Status};
@@ -79,6 +82,7 @@ pub struct App {
     tokens: TokenCache,
     status: Status,
     lookup: Lookup,
+    refusals: Refusals,
 }
 
 impl App {
@@ -117,6 +121,7 @@ impl App {
             tokens: TokenCache::new(),
             status: Status::new(watermark),
             lookup,
+            refusals: Refusals::default(),
         })
     }
 
