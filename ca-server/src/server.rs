@@ -44,6 +44,7 @@ pub async fn run(
     let lookup = Lookup::start(context.store.clone(), &tracker, stop.clone());
     let store = context.store.clone();
     let app = Arc::new(App::start(context, recorder, lookup, &config, metrics).await?);
+    app.note_start().await;
     // Before anyone can ask: a server that has just started must not deny the lists that the others serve.
     app.refresh_status().await?;
     if let Err(error) = app.keep_responders().await {

@@ -25,6 +25,8 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// How often refusals are written into the audit trail.
 const REFUSALS_EVERY: Duration = Duration::from_secs(1);
+/// How often each replica's audit chain tells of the others' heads.
+const AUDIT_LINKS_EVERY: Duration = Duration::from_secs(60);
 /// How often answers that many ask for are signed anew, where they grow stale.
 const HOT_ANSWERS_EVERY: Duration = Duration::from_secs(60);
 /// How often offline CAs' CRLs are looked at, beside whenever something changes; each that is about to end is complained of
@@ -51,6 +53,9 @@ pub fn start(app: &Arc<App>, tracker: &TaskTracker, stop: &CancellationToken) {
     }
     spawn("refusals", REFUSALS_EVERY, |app| {
         Box::pin(async move { app.write_refusals(false).await })
+    });
+    spawn("audit-links", AUDIT_LINKS_EVERY, |app| {
+        Box::pin(async move { app.link_chains().await })
     });
     spawn("hot-answers", HOT_ANSWERS_EVERY, |app| {
         Box::pin(async move { app.refresh_hot_answers().await })

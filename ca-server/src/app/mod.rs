@@ -1,6 +1,7 @@
 //! The use cases, a file each. Transports translate into them; none of them knows gRPC, HTTP or SQL.
 
 mod actor;
+pub mod audit;
 pub mod authority;
 pub mod bundle;
 pub mod caller;
@@ -21,11 +22,13 @@ pub mod status;
 pub mod tokens;
 mod turns;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use hsm::sealed::KeyEncryptionKey;
+use pki::audit::Mark;
 use tokio::sync::watch;
 
 pub use actor::Actor;
@@ -83,6 +86,8 @@ pub struct App {
     status: Status,
     lookup: Lookup,
     refusals: Refusals,
+    /// Other chains' heads, as this replica's chain last told of them.
+    linked: Mutex<BTreeMap<String, Mark>>,
 }
 
 impl App {
@@ -100,6 +105,8 @@ impl App {
         let snapshot = Snapshot::load(&context, None).await?;
         let mut watermark = Watermark::open(config.watermark_file.as_deref())?;
         watermark.advance(&context.store.status_positions().await?)?;
+        audit::compare(&context.store, &watermark.chains()).await?;
+        watermark.advance_chains(&context.store.audit_heads().await?)?;
         metrics.set_clusters(snapshot.clusters.values().map(AsRef::as_ref));
         let (sequence, _) = watch::channel(snapshot.sequence);
         // What an operator accepted before this start says nothing of the clock now.
@@ -122,6 +129,7 @@ impl App {
             status: Status::new(watermark),
             lookup,
             refusals: Refusals::default(),
+            linked: Mutex::default(),
         })
     }
 

@@ -306,7 +306,7 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
     if !yes && !confirm("take the store as it is")? {
         bail!("nothing was changed");
     }
-    watermark::accept(file, &positions)?;
+    watermark::accept(file, &positions, &store.audit_heads().await?)?;
     let now = system_now();
     let sizes: serde_json::Map<_, _> = positions
         .iter()
