@@ -50,7 +50,7 @@ pub async fn run(
     if let Err(error) = app.keep_responders().await {
         tracing::warn!(error = %error.detail(), "nobody answers OCSP for some authorities yet");
     }
-    tasks::start(&app, &tracker, &stop);
+    tasks::start(&app, &config.audit, &tracker, &stop);
     tracker.spawn(tasks::tune(
         app.clone(),
         configuration.clone(),

@@ -1,6 +1,7 @@
 //! Background work: reconcilers, idempotent and without input, woken by a timer or a change. Errors are logged and the
 //! next turn tries again.
 
+mod export;
 mod serving;
 mod tokens;
 
@@ -14,7 +15,7 @@ use tokio_util::task::TaskTracker;
 pub use serving::Serving;
 
 use crate::app::{App, Error, authority};
-use crate::config::Config;
+use crate::config::{AuditSettings, Config};
 use crate::store::model::AuthorityState;
 
 /// How often a server looks for changes that another process made in the store.
@@ -36,8 +37,16 @@ const ROOT_CRLS_EVERY: Duration = Duration::from_secs(3600);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// Starts what runs in every server.
-pub fn start(app: &Arc<App>, tracker: &TaskTracker, stop: &CancellationToken) {
+pub fn start(
+    app: &Arc<App>,
+    audit: &AuditSettings,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) {
     describe(app);
+    for sink in export::sinks(app, audit) {
+        tracker.spawn(export::run(app.clone(), sink, stop.clone()));
+    }
     let spawn = |name, period, work: fn(Arc<App>) -> Work| {
         tracker.spawn(every(name, period, app.clone(), stop.clone(), work));
     };
