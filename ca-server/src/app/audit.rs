@@ -130,7 +130,8 @@ impl Findings {
         self.faults.is_empty() && !self.chains.is_empty()
     }
 
-    fn add(&mut self, fault: Fault) {
+    /// Adds a fault; above two hundred they are only counted.
+    pub fn add(&mut self, fault: Fault) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(fault);
         } else {

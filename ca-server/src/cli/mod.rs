@@ -7,6 +7,7 @@ macro_rules! say {
     };
 }
 
+mod audit;
 mod authority;
 mod cluster;
 mod crl;
@@ -110,6 +111,9 @@ enum Command {
     /// CRLs: the authorities', and those that come from offline CAs.
     #[command(subcommand)]
     Crl(crl::CrlCommand),
+    /// The audit trail: who did what, and what was refused.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -220,6 +224,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Hold { which } => revocation::run(Act::Hold, which, &config?).await?,
         Command::Lift { which } => revocation::run(Act::Lift, which, &config?).await?,
+        Command::Audit(command) => audit::run(command, &config?).await?,
         Command::Crl(command) => crl::run(command, &config?).await?,
         Command::Clock(ClockCommand::Accept) => accept_clock(&config?).await?,
         Command::Store(StoreCommand::Accept { yes }) => accept_store(&config?, yes).await?,
