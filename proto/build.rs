@@ -2,7 +2,12 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = protox::compile(["ca/v1/ca.proto", "istio/v1/auth/ca.proto"], ["proto"])?;
+    let contracts = [
+        "ca/v1/ca.proto",
+        "istio/v1/auth/ca.proto",
+        "opentelemetry/logs.proto",
+    ];
+    let files = protox::compile(contracts, ["proto"])?;
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)

@@ -22,6 +22,16 @@ struct RefusedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    sink: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    kept: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AuthorityLabels {
     authority: String,
     state: String,
@@ -73,6 +83,10 @@ pub struct Metrics {
     registry: Registry,
     issued: Family<IssuedLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
+    refusals_kept: Family<RefusalLabels, Counter>,
+    audit_export_up: Family<SinkLabels, Gauge>,
+    audit_export_behind: Family<SinkLabels, Gauge>,
+    audit_rejected: Counter,
     duration: Histogram,
     authority_not_after: Family<AuthorityLabels, Gauge>,
     serving_not_after: Gauge,
@@ -109,6 +123,10 @@ impl Metrics {
             registry: Registry::default(),
             issued: Family::default(),
             refused: Family::default(),
+            refusals_kept: Family::default(),
+            audit_export_up: Family::default(),
+            audit_export_behind: Family::default(),
+            audit_rejected: Counter::default(),
             duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             authority_not_after: Family::default(),
             serving_not_after: Gauge::default(),
@@ -144,6 +162,26 @@ impl Metrics {
             "signet_requests_refused",
             "Requests refused, by reason",
             self.refused.clone(),
+        );
+        r.register(
+            "signet_audit_refusals",
+            "Refusals by what the audit trail keeps of them: an entry each, or a count with others",
+            self.refusals_kept.clone(),
+        );
+        r.register(
+            "signet_audit_export_up",
+            "1 while the audit trail's file or collector takes what it is given",
+            self.audit_export_up.clone(),
+        );
+        r.register(
+            "signet_audit_export_behind",
+            "Entries of the audit trail that its file or collector does not have yet",
+            self.audit_export_behind.clone(),
+        );
+        r.register(
+            "signet_audit_rejected",
+            "Entries of the audit trail that the collector says it did not take",
+            self.audit_rejected.clone(),
         );
         r.register(
             "signet_issue_duration_seconds",
@@ -259,6 +297,24 @@ impl Metrics {
         self.refused
             .get_or_create(&RefusedLabels { call, reason })
             .inc();
+    }
+
+    pub(crate) fn refusal_kept(&self, kept: &'static str) {
+        self.refusals_kept
+            .get_or_create(&RefusalLabels { kept })
+            .inc();
+    }
+
+    pub(crate) fn audit_exported(&self, sink: &'static str, up: bool, behind: u64) {
+        let labels = SinkLabels { sink };
+        self.audit_export_up.get_or_create(&labels).set(up.into());
+        self.audit_export_behind
+            .get_or_create(&labels)
+            .set(i64::try_from(behind).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn audit_rejected(&self, entries: u64) {
+        self.audit_rejected.inc_by(entries);
     }
 
     pub(crate) fn istio_answered(&self, error: Option<crate::app::ErrorKind>) {

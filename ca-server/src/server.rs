@@ -44,12 +44,13 @@ pub async fn run(
     let lookup = Lookup::start(context.store.clone(), &tracker, stop.clone());
     let store = context.store.clone();
     let app = Arc::new(App::start(context, recorder, lookup, &config, metrics).await?);
+    app.note_start().await;
     // Before anyone can ask: a server that has just started must not deny the lists that the others serve.
     app.refresh_status().await?;
     if let Err(error) = app.keep_responders().await {
         tracing::warn!(error = %error.detail(), "nobody answers OCSP for some authorities yet");
     }
-    tasks::start(&app, &tracker, &stop);
+    tasks::start(&app, &config.audit, &tracker, &stop);
     tracker.spawn(tasks::tune(
         app.clone(),
         configuration.clone(),
@@ -87,6 +88,16 @@ pub async fn run(
     tracker.close();
     if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
         tracing::warn!("some connections did not end in time and are cut off");
+    }
+    // No request is under way any more that could be refused.
+    match tokio::time::timeout(CLOSE_TIMEOUT, app.write_refusals(true)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(error = %error.detail(), "refusals of the last moments are not in the audit trail");
+        }
+        Err(_) => tracing::error!(
+            "refusals of the last moments are not in the audit trail: the store does not answer"
+        ),
     }
     recorder_stop.cancel();
     recorders.close();

@@ -1,6 +1,7 @@
 //! Background work: reconcilers, idempotent and without input, woken by a timer or a change. Errors are logged and the
 //! next turn tries again.
 
+mod export;
 mod serving;
 mod tokens;
 
@@ -14,7 +15,7 @@ use tokio_util::task::TaskTracker;
 pub use serving::Serving;
 
 use crate::app::{App, Error, authority};
-use crate::config::Config;
+use crate::config::{AuditSettings, Config};
 use crate::store::model::AuthorityState;
 
 /// How often a server looks for changes that another process made in the store.
@@ -23,6 +24,10 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How often revocations and CRLs of other replicas are looked for. This process's own wake the publisher at once.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
+/// How often refusals are written into the audit trail.
+const REFUSALS_EVERY: Duration = Duration::from_secs(1);
+/// How often each replica's audit chain tells of the others' heads.
+const AUDIT_LINKS_EVERY: Duration = Duration::from_secs(60);
 /// How often answers that many ask for are signed anew, where they grow stale.
 const HOT_ANSWERS_EVERY: Duration = Duration::from_secs(60);
 /// How often offline CAs' CRLs are looked at, beside whenever something changes; each that is about to end is complained of
@@ -32,8 +37,16 @@ const ROOT_CRLS_EVERY: Duration = Duration::from_secs(3600);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// Starts what runs in every server.
-pub fn start(app: &Arc<App>, tracker: &TaskTracker, stop: &CancellationToken) {
+pub fn start(
+    app: &Arc<App>,
+    audit: &AuditSettings,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) {
     describe(app);
+    for sink in export::sinks(app, audit) {
+        tracker.spawn(export::run(app.clone(), sink, stop.clone()));
+    }
     let spawn = |name, period, work: fn(Arc<App>) -> Work| {
         tracker.spawn(every(name, period, app.clone(), stop.clone(), work));
     };
@@ -47,6 +60,12 @@ pub fn start(app: &Arc<App>, tracker: &TaskTracker, stop: &CancellationToken) {
     for token in app.context().tokens.iter() {
         tracker.spawn(tokens::watch(app.clone(), token.clone(), stop.clone()));
     }
+    spawn("refusals", REFUSALS_EVERY, |app| {
+        Box::pin(async move { app.write_refusals(false).await })
+    });
+    spawn("audit-links", AUDIT_LINKS_EVERY, |app| {
+        Box::pin(async move { app.link_chains().await })
+    });
     spawn("hot-answers", HOT_ANSWERS_EVERY, |app| {
         Box::pin(async move { app.refresh_hot_answers().await })
     });

@@ -27,3 +27,12 @@ CREATE TABLE audit_head (
     seal     bytea  NOT NULL CHECK (length(seal) = 32),
     at       bigint NOT NULL
 );
+
+-- How far the trail was handed on to a collector: to be gone on from by whichever server does it next.
+CREATE TABLE audit_export (
+    sink     text NOT NULL,
+    replica  text NOT NULL,
+    position bigint NOT NULL CHECK (position >= 0),
+    hash     bytea NOT NULL CHECK (length(hash) = 32),
+    PRIMARY KEY (sink, replica)
+);

@@ -27,3 +27,12 @@ CREATE TABLE audit_head (
     seal     BLOB  NOT NULL CHECK (length(seal) = 32),
     at       INTEGER NOT NULL
 ) STRICT;
+
+-- How far the trail was handed on to a collector: to be gone on from by whichever server does it next.
+CREATE TABLE audit_export (
+    sink     TEXT NOT NULL,
+    replica  TEXT NOT NULL,
+    position INTEGER NOT NULL CHECK (position >= 0),
+    hash     BLOB NOT NULL CHECK (length(hash) = 32),
+    PRIMARY KEY (sink, replica)
+) STRICT;

@@ -23,3 +23,9 @@ pub mod istio {
         tonic::include_proto!("istio.v1.auth");
     }
 }
+
+/// What of OTLP carries log records (package `opentelemetry.proto.collector.logs.v1`).
+#[allow(missing_docs, reason = "OTLP's own words")]
+pub mod otlp {
+    tonic::include_proto!("opentelemetry.proto.collector.logs.v1");
+}

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::Asker;
+
 /// What kind of failure it is, as far as a caller has to act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -31,6 +33,7 @@ pub struct Error {
     reason: &'static str,
     public: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    asker: Option<Box<Asker>>,
 }
 
 impl Error {
@@ -45,6 +48,7 @@ impl Error {
             reason,
             public: public.into(),
             source: None,
+            asker: None,
         }
     }
 
@@ -66,6 +70,21 @@ impl Error {
     /// A fault of ours.
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Internal, "internal", "internal error").because(source)
+    }
+
+    /// Says who asked for what; who has been named already stays.
+    #[must_use]
+    pub fn asked_by(mut self, asker: impl FnOnce() -> Asker) -> Self {
+        if self.asker.is_none() {
+            self.asker = Some(Box::new(asker()));
+        }
+        self
+    }
+
+    /// Who asked for what, where that was proven.
+    #[must_use]
+    pub fn asker(&self) -> Option<&Asker> {
+        self.asker.as_deref()
     }
 
     /// The kind.

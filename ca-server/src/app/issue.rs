@@ -13,7 +13,7 @@ use pki::time::{Timestamp, Ttl};
 use super::caller::{Caller, Proof};
 use super::cluster::Role;
 use super::state::{Authority, Cluster, PublishedBundle};
-use super::{App, Error, ErrorKind, status};
+use super::{App, Asker, Error, ErrorKind, status};
 use crate::entropy;
 use crate::store::RecordError;
 use crate::store::model::NewRecord;
@@ -57,6 +57,11 @@ impl App {
     /// When the request is not acceptable, policy does not grant it, no authority can sign, or the store does not
     /// record it. What was signed and not recorded is dropped here and never sent.
     pub async fn issue(&self, request: &IssueRequest) -> Result<IssuedCertificate, Error> {
+        let issued = self.decide_and_issue(request).await;
+        issued.map_err(|error| error.asked_by(|| Asker::asking(request, None)))
+    }
+
+    async fn decide_and_issue(&self, request: &IssueRequest) -> Result<IssuedCertificate, Error> {
         if self.status().has_gone_back() {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -89,7 +94,9 @@ impl App {
             &csr,
             request.ttl,
         )
-        .map_err(|e| Error::malformed("policy", e))?;
+        .map_err(|e| {
+            Error::malformed("policy", e).asked_by(|| Asker::asking(request, Some(&csr)))
+        })?;
         if let Some(issued) = self.issued_before(caller, &csr, &grant).await? {
             return Ok(issued);
         }

@@ -4,6 +4,7 @@ mod actor;
 pub mod acts;
 pub mod administration;
 pub mod administrators;
+pub mod audit;
 pub mod authority;
 pub mod bundle;
 pub mod caller;
@@ -22,6 +23,7 @@ pub mod permit;
 pub mod policy;
 pub mod proposals;
 mod quota;
+mod refusals;
 pub mod revocation;
 pub mod roles;
 pub mod signing;
@@ -31,18 +33,21 @@ pub mod tokens;
 pub mod trust;
 mod turns;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use administration::Administration;
 use arc_swap::ArcSwap;
 use hsm::audit::AuditKey;
 use hsm::sealed::KeyEncryptionKey;
+use pki::audit::Mark;
 use tokio::sync::watch;
 
 pub use actor::Actor;
 pub use error::{Error, ErrorKind, chain, printable};
 pub use new_key::NewKey;
+pub use refusals::{Asker, Refused};
 
 use crate::authn::token::TokenCache;
 use crate::clock::ClockGuard;
@@ -51,6 +56,7 @@ use crate::entropy::Entropy;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::recorder::Recorder;
+use refusals::Refusals;
 use state::Snapshot;
 use status::watermark::Watermark;
 use status::{Lookup, Status};
@@ -93,6 +99,9 @@ pub struct App {
     tokens: TokenCache,
     status: Status,
     lookup: Lookup,
+    refusals: Refusals,
+    /// Other chains' heads, as this replica's chain last told of them.
+    linked: Mutex<BTreeMap<String, Mark>>,
 }
 
 impl Context {
@@ -120,6 +129,8 @@ impl App {
         let snapshot = Snapshot::load(&context, None).await?;
         let mut watermark = Watermark::open(config.watermark_file.as_deref())?;
         watermark.advance(&context.store.status_positions().await?)?;
+        audit::compare(&context.store, &watermark.chains()).await?;
+        watermark.advance_chains(&context.store.audit_heads().await?)?;
         metrics.set_clusters(snapshot.clusters.values().map(AsRef::as_ref));
         let (sequence, _) = watch::channel(snapshot.sequence);
         // What an operator accepted before this start says nothing of the clock now.
@@ -142,6 +153,8 @@ impl App {
             tokens: TokenCache::new(),
             status: Status::new(watermark),
             lookup,
+            refusals: Refusals::default(),
+            linked: Mutex::default(),
         })
     }
 

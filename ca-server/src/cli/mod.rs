@@ -8,6 +8,7 @@ macro_rules! say {
 }
 
 mod admin;
+mod audit;
 mod authority;
 mod cluster;
 mod crl;
@@ -114,6 +115,9 @@ enum Command {
     /// CRLs: the authorities', and those that come from offline CAs.
     #[command(subcommand)]
     Crl(crl::CrlCommand),
+    /// The audit trail: who did what, and what was refused.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The store.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -225,6 +229,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Hold { which } => revocation::run(Act::Hold, which, &config?).await?,
         Command::Lift { which } => revocation::run(Act::Lift, which, &config?).await?,
+        Command::Audit(command) => audit::run(command, &config?).await?,
         Command::Crl(command) => crl::run(command, &config?).await?,
         Command::Clock(ClockCommand::Accept) => accept_clock(&config?).await?,
         Command::Store(StoreCommand::Accept { yes }) => accept_store(&config?, yes).await?,
@@ -311,7 +316,7 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
     if !yes && !confirm("take the store as it is")? {
         bail!("nothing was changed");
     }
-    watermark::accept(file, &positions)?;
+    watermark::accept(file, &positions, &store.audit_heads().await?)?;
     let now = system_now();
     let sizes: serde_json::Map<_, _> = positions
         .iter()

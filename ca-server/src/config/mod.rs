@@ -53,8 +53,57 @@ pub struct Config {
     pub admin: AdminSettings,
     /// How certificate status is told.
     pub status: StatusSettings,
+    /// Where the audit trail is handed on to.
+    pub audit: AuditSettings,
     /// How to log.
     pub log: Log,
+}
+
+/// Where the audit trail is handed on to while the server runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// A file of JSON lines, which is appended to.
+    pub file: Option<PathBuf>,
+    /// An OpenTelemetry collector, for OTLP over gRPC.
+    pub otlp: Option<CollectorUrl>,
+}
+
+/// Where a collector listens: `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectorUrl(String);
+
+impl CollectorUrl {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Not a collector's URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a collector's URL is like http://127.0.0.1:4317; there is no TLS to it: run one beside the server that goes on from there"
+)]
+pub struct CollectorUrlError;
+
+impl std::str::FromStr for CollectorUrl {
+    type Err = CollectorUrlError;
+
+    fn from_str(text: &str) -> Result<Self, CollectorUrlError> {
+        let uri: http::Uri = text.parse().map_err(|_| CollectorUrlError)?;
+        let good = uri.scheme_str() == Some("http")
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && !text.contains('@')
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+            && text.len() <= 200;
+        if good {
+            Ok(Self(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err(CollectorUrlError)
+        }
+    }
 }
 
 /// Where the server listens.
@@ -205,6 +254,13 @@ impl Config {
         let admin = AdminSettings::read(&mut root);
         let status = StatusSettings::read(&mut root);
 
+        let mut section = root.section("audit");
+        let audit = AuditSettings {
+            file: section.path("file"),
+            otlp: section.optional::<CollectorUrl>("otlp"),
+        };
+        section.finish();
+
         let mut section = root.section("log");
         let json = match section.text("format").as_deref() {
             None | Some("text") => false,
@@ -238,6 +294,7 @@ impl Config {
             limits,
             admin,
             status,
+            audit,
             log,
         })
     }
@@ -266,6 +323,9 @@ impl Config {
         }
         if let Some(file) = &self.watermark_file {
             folder("store.watermark_file", file);
+        }
+        if let Some(file) = &self.audit.file {
+            folder("audit.file", file);
         }
         let mut file = |key: &str, file: &Path| {
             if let Err(error) = std::fs::File::open(file) {
@@ -313,6 +373,7 @@ impl Config {
                 "listeners.handshake_timeout",
                 old.handshake_timeout != l.handshake_timeout,
             ),
+            ("audit", self.audit != new.audit),
             ("crl, authorities, ocsp, public", self.status != new.status),
             ("log.format", self.log.json != new.log.json),
         ];
@@ -343,7 +404,7 @@ impl Config {
             "server.cluster = {}\nserver.replica = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
              listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
-             crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
+             crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\naudit.file = {}\naudit.otlp = {}\nlog.filter = {}\n",
             self.home_cluster,
             self.replica,
             self.drain.as_secs(),
@@ -362,6 +423,14 @@ impl Config {
             self.status.ocsp_validity,
             self.status.public_url.as_deref().unwrap_or("(none)"),
             self.status.cache_for,
+            self.audit
+                .file
+                .as_deref()
+                .map_or_else(|| "(none)".into(), |file| file.display().to_string()),
+            self.audit
+                .otlp
+                .as_ref()
+                .map_or("(none)", CollectorUrl::as_str),
             self.log.filter,
         )
     }

@@ -17,9 +17,10 @@ use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
 use super::{ConnectionInfo, MAX_MESSAGE_BYTES, call, evidence, remote, request_id, status};
+use crate::app::caller::Caller;
 use crate::app::issue::{IssueRequest, IssuedCertificate};
 use crate::app::state::PublishedBundle;
-use crate::app::{App, Error, ErrorKind};
+use crate::app::{App, Asker, Error, ErrorKind};
 use crate::authn;
 
 pub(super) fn service(app: &Arc<App>) -> CertificateServiceServer<Service> {
@@ -110,7 +111,17 @@ async fn sign(
     id: &str,
 ) -> Result<IssuedCertificate, Error> {
     let caller = authn::authenticate(app, &evidence(&request)?).await?;
-    let message = request.into_inner();
+    let asker = Asker::of(&caller);
+    let issued = sign_for(app, caller, request.into_inner(), id).await;
+    issued.map_err(|error| error.asked_by(|| asker))
+}
+
+async fn sign_for(
+    app: &App,
+    caller: Caller,
+    message: SignCertificateRequest,
+    id: &str,
+) -> Result<IssuedCertificate, Error> {
     let profile = profile(&message.profile)?;
     let ttl = match message.ttl {
         None => AskedTtl::Default,

@@ -14,8 +14,9 @@ use proto::istio::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use tonic::{Request, Response, Status};
 
 use super::{MAX_MESSAGE_BYTES, call, evidence, remote, request_id, status};
+use crate::app::caller::Caller;
 use crate::app::issue::{IssueRequest, IssuedCertificate};
-use crate::app::{App, Error, ErrorKind};
+use crate::app::{App, Asker, Error, ErrorKind};
 use crate::authn;
 
 pub(super) fn service(app: &Arc<App>) -> IstioCertificateServiceServer<Service> {
@@ -53,7 +54,17 @@ async fn create(
     id: &str,
 ) -> Result<IssuedCertificate, Error> {
     let caller = authn::authenticate(app, &evidence(&request)?).await?;
-    let message = request.into_inner();
+    let asker = Asker::of(&caller);
+    let issued = create_for(app, caller, request.into_inner(), id).await;
+    issued.map_err(|error| error.asked_by(|| asker))
+}
+
+async fn create_for(
+    app: &App,
+    caller: Caller,
+    message: IstioCertificateRequest,
+    id: &str,
+) -> Result<IssuedCertificate, Error> {
     refuse_impersonation(&message)?;
     let csr = pem::read_request(message.csr.as_bytes()).map_err(|e| Error::malformed("csr", e))?;
     let ttl = match message.validity_duration {

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 
-use crate::app::{App, Error, ErrorKind};
+use crate::app::{App, Error, ErrorKind, Refused};
 use crate::authn::{Evidence, PeerCertificate};
 use crate::entropy;
 
@@ -125,6 +125,13 @@ async fn call<T>(
         if error.kind() == ErrorKind::Internal {
             tracing::error!(call = name, request.id = request_id, remote, error = %error.detail(), "call failed");
         } else {
+            let refused = Refused {
+                call: name,
+                error: &error,
+                remote: remote.clone(),
+                request_id,
+            };
+            app.note_refusal(&refused);
             tracing::warn!(call = name, request.id = request_id, remote, reason = error.reason(), error = %error.detail(), "call refused");
         }
         map(&error, request_id)

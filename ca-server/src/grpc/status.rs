@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use tonic::{Code, Status};
 
 use super::ConnectionInfo;
-use crate::app::{App, Error, ErrorKind};
+use crate::app::{App, Error, ErrorKind, Refused};
 
 /// Our own calls.
 pub(super) fn ours(error: &Error, request_id: &str) -> Status {
@@ -74,6 +74,12 @@ pub(super) async fn refused_early(
     };
     let reason = "no-call";
     app.metrics().refused("early", reason);
+    app.note_refusal(&Refused {
+        call: "early",
+        error: &Error::new(ErrorKind::Malformed, reason, "no call of ours"),
+        remote: remote.clone(),
+        request_id: &request_id,
+    });
     tracing::warn!(
         call,
         request.id = request_id,

@@ -335,6 +335,22 @@ impl Store {
         call!(self.audit_entries(replica, from, limit))
     }
 
+    /// How far each chain was handed on to `sink`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn audit_exported(&self, sink: &str) -> Result<Vec<Mark>, StoreError> {
+        call!(self.audit_exported(sink))
+    }
+
+    /// Remembers that a chain was handed on to `sink` up to an entry.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_audit_exported(&self, sink: &str, mark: &Mark) -> Result<(), StoreError> {
+        call!(self.note_audit_exported(sink, mark))
+    }
+
     /// A page of the trail.
     ///
     /// # Errors

@@ -549,6 +549,26 @@ impl TryFrom<RawAuditHead> for AuditHead {
     }
 }
 
+#[derive(FromRow)]
+pub(super) struct RawMark {
+    replica: String,
+    position: i64,
+    hash: Vec<u8>,
+}
+
+impl TryFrom<RawMark> for Mark {
+    type Error = StoreError;
+
+    fn try_from(raw: RawMark) -> Result<Self, StoreError> {
+        const TABLE: &str = "audit_export";
+        Ok(Self {
+            replica: raw.replica,
+            position: number(TABLE, "position", raw.position)?,
+            hash: digest(TABLE, "hash", &raw.hash)?,
+        })
+    }
+}
+
 /// All rows, or the first that does not parse.
 pub(super) fn all<R, T: TryFrom<R, Error = StoreError>>(
     rows: Vec<R>,

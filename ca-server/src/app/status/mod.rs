@@ -30,7 +30,7 @@ use tokio::sync::{Notify, watch};
 
 use super::state::Snapshot;
 use super::{App, Error};
-use crate::store::model::{StatusEvent, StatusPosition};
+use crate::store::model::{AuditHead, StatusEvent, StatusPosition};
 use index::AuthorityStatus;
 pub use lookup::Lookup;
 pub(crate) use ocsp::OCSP_RESPONSE;
@@ -61,6 +61,8 @@ pub struct Status {
     ocsp: Ocsp,
     watermark: Mutex<Watermark>,
     rolled_back: AtomicBool,
+    /// Whether an audit chain is shorter than it was, or another one.
+    chains_rolled_back: AtomicBool,
     /// The number of the CRL that the store has, where it is not the one that is served.
     stored: Mutex<HashMap<AuthorityId, Option<u64>>>,
     /// One refresh at a time.
@@ -87,7 +89,7 @@ impl Status {
 
     /// Whether the store has lost what it had: nothing is issued until someone has looked at it.
     pub fn has_gone_back(&self) -> bool {
-        self.rolled_back.load(Ordering::Relaxed)
+        self.rolled_back.load(Ordering::Relaxed) || self.chains_rolled_back.load(Ordering::Relaxed)
     }
 
     /// What is served now.
@@ -212,6 +214,18 @@ impl App {
             }
         }
         Ok(())
+    }
+
+    /// Compares where audit chains end with what is known of them from before, and keeps that.
+    ///
+    /// # Errors
+    /// When one is shorter than it was, or ends in another entry.
+    pub(super) fn watch_chains(&self, heads: &[AuditHead]) -> Result<(), Error> {
+        let compared = lock(&self.status.watermark).advance_chains(heads);
+        self.status
+            .chains_rolled_back
+            .store(compared.is_err(), Ordering::Relaxed);
+        compared
     }
 
     /// Brings what is known of an authority up to the log index `last`.

@@ -1,11 +1,12 @@
 //! The audit trail.
 
+use pki::audit::Mark;
 use sqlx::Transaction;
 
 use super::{Connection, Postgres};
 use crate::store::StoreError;
 use crate::store::audit::{AuditFilter, AuditHead, AuditRow, NewAudit, Trail};
-use crate::store::rows::{RawAudit, RawAuditHead, all, signed};
+use crate::store::rows::{RawAudit, RawAuditHead, RawMark, all, signed};
 
 impl Postgres {
     pub(in crate::store) fn trail(&self) -> &Trail {
@@ -144,6 +145,39 @@ impl Postgres {
             .fetch_all(&self.reads)
             .await?;
         all(rows)
+    }
+}
+
+impl Postgres {
+    pub(in crate::store) async fn audit_exported(
+        &self,
+        sink: &str,
+    ) -> Result<Vec<Mark>, StoreError> {
+        let rows: Vec<RawMark> =
+            sqlx::query_as("SELECT replica, position, hash FROM audit_export WHERE sink = $1")
+                .bind(sink)
+                .fetch_all(&self.reads)
+                .await?;
+        all(rows)
+    }
+
+    pub(in crate::store) async fn note_audit_exported(
+        &self,
+        sink: &str,
+        mark: &Mark,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO audit_export (sink, replica, position, hash) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (sink, replica) DO UPDATE \
+             SET position = excluded.position, hash = excluded.hash",
+        )
+        .bind(sink)
+        .bind(&mark.replica)
+        .bind(signed(mark.position))
+        .bind(mark.hash.as_slice())
+        .execute(&mut *self.writer().await?)
+        .await?;
+        Ok(())
     }
 }
 
