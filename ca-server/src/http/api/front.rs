@@ -8,13 +8,14 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE, X_CONTE
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use super::Shared;
 use super::fault::Fault;
 use super::idempotency;
 use crate::app::operations::Operation;
 use crate::app::permit::{Permit, Principal};
-use crate::app::{App, Error, ErrorKind};
+use crate::app::{App, Asker, Error, ErrorKind, Refused};
 use crate::authn::administrator;
 use crate::entropy;
 use crate::grpc::ConnectionInfo;
@@ -143,13 +144,34 @@ fn finish(app: &App, mut response: Response, id: &str, asked: &Asked) -> Respons
     response
 }
 
-fn note(_app: &App, fault: &Fault, id: &str, asked: &Asked) {
+fn note(app: &App, fault: &Fault, id: &str, asked: &Asked) {
     let principal = asked.principal.as_deref().unwrap_or("(not known)");
     if fault.status.is_server_error() {
         tracing::error!(call = %asked.method, path = asked.path, remote = asked.remote, principal, request.id = id, reason = fault.reason, error = fault.log, "request failed");
     } else {
         tracing::warn!(call = %asked.method, path = asked.path, remote = asked.remote, principal, request.id = id, reason = fault.reason, error = fault.log, "request refused");
     }
+    // What is mistyped, missing or stale refuses nobody anything.
+    let kind = match fault.status {
+        StatusCode::UNAUTHORIZED => ErrorKind::Unauthenticated,
+        StatusCode::FORBIDDEN => ErrorKind::Denied,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::Exhausted,
+        _ => return,
+    };
+    let mut error = Error::new(kind, fault.reason, fault.detail.clone());
+    if let Some(principal) = &asked.principal {
+        error = error.asked_by(|| Asker {
+            actor: principal.clone(),
+            scope: String::new(),
+            detail: json!({ "method": asked.method.as_str(), "path": asked.path }),
+        });
+    }
+    app.note_refusal(&Refused {
+        call: "api",
+        error: &error,
+        remote: asked.remote.clone(),
+        request_id: id,
+    });
 }
 
 /// What a route's layer knows.
