@@ -5,6 +5,7 @@
 //! keys verify it. A certificate goes before a token, as in istiod.
 
 mod certificate;
+pub mod oidc;
 pub mod token;
 
 use std::net::SocketAddr;

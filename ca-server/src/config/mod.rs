@@ -3,6 +3,7 @@
 //! [`Config::load`] reads everything and lists every fault with its key's path; later code sees a [`Config`] or nothing.
 
 mod keys;
+mod oidc;
 mod reader;
 mod status;
 
@@ -17,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
 pub use keys::{CredentialName, CredentialNameError, KeySettings, TokenSettings, WrappingSource};
+pub use oidc::{OidcKeys, OidcSettings};
 pub use reader::Fault;
 use reader::{Section, merge_environment};
 pub use status::{StatusSettings, UrlKinds};
@@ -40,6 +42,8 @@ pub struct Config {
     pub tokens: Vec<TokenSettings>,
     /// The listeners.
     pub listeners: Listeners,
+    /// Who says who an administrator is.
+    pub oidc: Vec<OidcSettings>,
     /// The cluster of a caller that names none.
     pub default_cluster: Option<ClusterName>,
     /// Bounds on work.
@@ -180,6 +184,10 @@ impl Config {
         shared_addresses(&mut section, &listeners);
         section.finish();
 
+        let mut admin = root.section("admin");
+        let oidc = OidcSettings::read_all(&mut admin);
+        admin.finish();
+
         let mut istio = root.section("istio");
         let default_cluster = istio.optional::<ClusterName>("default_cluster");
         istio.finish();
@@ -222,6 +230,7 @@ impl Config {
             keys: keys?,
             tokens,
             listeners,
+            oidc,
             default_cluster,
             limits,
             status,
@@ -267,6 +276,9 @@ impl Config {
             file(&format!("token {}: module", token.label), &token.module);
             file(&format!("token {}: pin_file", token.label), &token.pin_file);
         }
+        for issuer in &self.oidc {
+            faults.extend(issuer.file_faults());
+        }
         faults
     }
 
@@ -287,6 +299,7 @@ impl Config {
             ),
             ("keys", self.keys != new.keys),
             ("token", self.tokens != new.tokens),
+            ("admin.oidc", self.oidc != new.oidc),
             ("listeners.issue", old.issue != l.issue),
             ("listeners.admin", old.admin != l.admin),
             ("listeners.public", old.public != l.public),
@@ -325,9 +338,10 @@ impl Config {
             watermark.map_or_else(|| "(none)".into(), |file| file.display().to_string());
         let names = self.names.to_strings().join(", ");
         let tokens: String = self.tokens.iter().map(TokenSettings::describe).collect();
+        let oidc: String = self.oidc.iter().map(OidcSettings::describe).collect();
         format!(
             "server.cluster = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
-             listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
+             listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n{oidc}\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
              crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\nlog.filter = {}\n",
             self.home_cluster,
