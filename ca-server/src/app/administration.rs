@@ -5,10 +5,12 @@ use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use pki::name::ClusterName;
+use pki::time::Timestamp;
 
 use super::acts::ActKind;
 use super::roles::{Binding, Powers};
 use super::{App, Error, ErrorKind};
+use crate::authn::oidc::OidcIssuers;
 use crate::config::Config;
 
 /// What the configuration says of administration.
@@ -17,22 +19,28 @@ pub struct Administration {
     pub home_cluster: ClusterName,
     /// The acts that wait for a second person.
     pub two_person: BTreeSet<ActKind>,
+    oidc: OidcIssuers,
     per_minute: u32,
     limiter: DefaultKeyedRateLimiter<String>,
 }
 
 impl Administration {
-    pub(super) fn new(config: &Config) -> Self {
+    /// # Errors
+    /// When a file of an OIDC issuer does not read.
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
         let admin = &config.admin;
         let positive = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_minute(positive(admin.per_caller_per_minute))
             .allow_burst(positive(admin.per_caller_per_minute / 6));
-        Self {
+        let oidc =
+            OidcIssuers::new(&admin.oidc).map_err(|error| Error::malformed("oidc", error))?;
+        Ok(Self {
             home_cluster: config.home_cluster.clone(),
             two_person: admin.two_person.clone(),
             per_minute: admin.per_caller_per_minute,
             limiter: RateLimiter::keyed(quota),
-        }
+            oidc,
+        })
     }
 
     pub(super) fn is_that_of(&self, config: &Config) -> bool {
@@ -67,12 +75,16 @@ impl Administration {
     ///
     /// # Errors
     /// `Unauthenticated` when no configured issuer made the token.
-    pub async fn by_token(&self, _token: &str, _app: &App) -> Result<(String, Vec<String>), Error> {
-        Err(Error::new(
-            ErrorKind::Unauthenticated,
-            "issuer",
-            "not authenticated: issuer",
-        ))
+    pub async fn by_token(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(String, Vec<String>), Error> {
+        let proven = self.oidc.authenticate(token, now).await?;
+        let groups = proven.groups.iter();
+        let groups = groups.map(|group| format!("oidc-group:{}#{group}", proven.issuer));
+        let name = format!("oidc:{}#{}", proven.issuer, proven.subject);
+        Ok((name, groups.collect()))
     }
 }
 

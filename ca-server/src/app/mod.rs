@@ -145,7 +145,7 @@ impl App {
             snapshot: ArcSwap::from_pointee(snapshot),
             sequence,
             turns: ArcSwap::from_pointee(Turns::new(config)),
-            administration: ArcSwap::from_pointee(Administration::new(config)),
+            administration: ArcSwap::from_pointee(Administration::new(config)?),
             metrics,
             clock_acceptance: AtomicU64::new(accepted),
             serving: AtomicBool::new(false),
@@ -256,8 +256,13 @@ impl App {
             self.turns.store(Arc::new(Turns::new(config)));
         }
         if !self.administration.load().is_that_of(config) {
-            self.administration
-                .store(Arc::new(Administration::new(config)));
+            match Administration::new(config) {
+                Ok(new) => self.administration.store(Arc::new(new)),
+                // Keys of issuers take a restart; what is in force stays.
+                Err(error) => {
+                    tracing::warn!(error = %error.detail(), "[admin] stays as it was");
+                }
+            }
         }
     }
 

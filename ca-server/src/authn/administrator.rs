@@ -21,7 +21,10 @@ pub async fn authenticate(
 ) -> Result<Principal, Error> {
     let (name, groups) = match (peer, bearer) {
         (Some(peer), _) => (by_certificate(app, peer).await?, Vec::new()),
-        (None, Some(token)) => app.administration().by_token(token, app).await?,
+        (None, Some(token)) => {
+            let now = app.context().clock.trusted_now()?;
+            app.administration().by_token(token, now).await?
+        }
         (None, None) => {
             return Err(unauthenticated(
                 "no-credential",

@@ -6,6 +6,7 @@
 
 pub mod administrator;
 mod certificate;
+pub mod oidc;
 pub mod token;
 
 use std::net::SocketAddr;

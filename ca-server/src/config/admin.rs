@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::OidcSettings;
 use super::reader::Section;
 use crate::app::acts::ActKind;
 
@@ -10,6 +11,8 @@ use crate::app::acts::ActKind;
 pub struct AdminSettings {
     /// The acts that wait for a second person.
     pub two_person: BTreeSet<ActKind>,
+    /// Who may say who an administrator is.
+    pub oidc: Vec<OidcSettings>,
     /// Calls that one principal may make in a minute.
     pub per_caller_per_minute: u32,
 }
@@ -34,9 +37,11 @@ impl AdminSettings {
             }
         }
         let per_caller_per_minute = section.number("per_caller_per_minute", 1_200, 6, 1_000_000);
+        let oidc = OidcSettings::read_all(&mut section);
         section.finish();
         Self {
             two_person,
+            oidc,
             per_caller_per_minute,
         }
     }
