@@ -169,7 +169,7 @@ async fn serve_secured(
         settings,
     )
     .await?;
-    let admin = http::admin::router(&app);
+    let admin = http::api::router(&app);
     let admin = Listener::bind(
         "admin",
         settings.admin,

@@ -69,6 +69,29 @@ impl KeyEncryptionKey {
             Err(SealError::NotOurs)
         }
     }
+
+    /// Seals bytes that are no key, bound to a context: whoever opens them has to name the same.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn seal_bytes(&self, context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+        encrypt(&self.0, &labelled(context), bytes).map_err(|_| SealError::NoRandomness)
+    }
+
+    /// Opens what was sealed by [`Self::seal_bytes`] in the same context.
+    ///
+    /// # Errors
+    /// When it was sealed in another context, by another installation, or was changed.
+    pub fn open_bytes(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        decrypt(&self.0, &labelled(context), sealed)
+            .map(|bytes| bytes.to_vec())
+            .map_err(|_| SealError::NotOurs)
+    }
+}
+
+/// No authority's binding begins like this.
+fn labelled(context: &[u8]) -> Vec<u8> {
+    [b"signet bytes v1\0", context].concat()
 }
 
 impl std::fmt::Debug for KeyEncryptionKey {

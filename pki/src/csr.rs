@@ -191,7 +191,7 @@ fn requested_extensions(attributes: &[u8]) -> Result<Extensions, CsrError> {
 
 /// The common names of a Name, read as text where they are one; empty ones (Istio's agent sends an empty
 /// organization) count as absent.
-fn common_names(name: &[u8]) -> Result<Vec<String>, DerError> {
+pub(crate) fn common_names(name: &[u8]) -> Result<Vec<String>, DerError> {
     let mut rdns = Der::new(Der::only(name, asn1::SEQUENCE)?)?;
     let mut found = Vec::new();
     while !rdns.is_empty() {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::asn1::{self, Der, DerError};
 use crate::key::KeyId;
-use crate::name::{DnsName, SpiffeId};
+use crate::name::{DnsName, NameError, SpiffeId};
 
 pub(crate) const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
 pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
@@ -120,6 +120,68 @@ impl std::fmt::Display for AltName {
             Self::Other(4) => f.write_str("a directory name"),
             Self::Other(tag) => write!(f, "a name of kind {tag}"),
         }
+    }
+}
+
+impl std::str::FromStr for AltName {
+    type Err = NameError;
+
+    /// What it is displayed as: `DNS:…`, `IP:…`, `URI:…`, and the words for the other kinds.
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        let other = || -> Option<u8> {
+            match s {
+                "an email address" => Some(1),
+                "a directory name" => Some(4),
+                _ => s.strip_prefix("a name of kind ")?.parse().ok(),
+            }
+        };
+        let ip = |s: &str| s.strip_prefix("IP:")?.parse().ok();
+        if let Some(name) = s.strip_prefix("DNS:") {
+            Ok(Self::Dns(name.to_owned()))
+        } else if let Some(uri) = s.strip_prefix("URI:") {
+            Ok(Self::Uri(uri.to_owned()))
+        } else if let Some(address) = ip(s) {
+            Ok(Self::Ip(address))
+        } else {
+            other().map(Self::Other).ok_or_else(|| NameError::Shape {
+                kind: "a subject alternative name",
+                name: s.chars().take(100).collect(),
+                expected: "DNS:<name>, IP:<address> or URI:<uri>",
+            })
+        }
+    }
+}
+
+impl std::fmt::Display for Purpose {
+    /// The name of RFC 5280 §4.2.1.12.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ClientAuth => "clientAuth",
+            Self::OcspSigning => "OCSPSigning",
+            Self::ServerAuth => "serverAuth",
+            Self::Unknown => "other",
+        })
+    }
+}
+
+impl std::str::FromStr for Purpose {
+    type Err = NameError;
+
+    /// What it is displayed as.
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        [
+            Self::ClientAuth,
+            Self::OcspSigning,
+            Self::ServerAuth,
+            Self::Unknown,
+        ]
+        .into_iter()
+        .find(|purpose| purpose.to_string() == s)
+        .ok_or_else(|| NameError::Shape {
+            kind: "a purpose",
+            name: s.chars().take(100).collect(),
+            expected: "one of serverAuth, clientAuth, OCSPSigning and other",
+        })
     }
 }
 

@@ -35,6 +35,25 @@ impl fmt::Display for KeyAlgorithm {
     }
 }
 
+impl std::str::FromStr for KeyAlgorithm {
+    type Err = KeyError;
+
+    /// The name that it is displayed by: `P-256`, `P-384`, `Ed25519`, `RSA-2048`.
+    fn from_str(s: &str) -> Result<Self, KeyError> {
+        let bits = |s: &str| s.parse().ok().filter(|bits| (2048..=4096).contains(bits));
+        match s {
+            "P-256" => Ok(Self::EcdsaP256),
+            "P-384" => Ok(Self::EcdsaP384),
+            "Ed25519" => Ok(Self::Ed25519),
+            _ => s
+                .strip_prefix("RSA-")
+                .and_then(bits)
+                .map(|bits| Self::Rsa { bits })
+                .ok_or(KeyError::Unsupported),
+        }
+    }
+}
+
 impl KeyAlgorithm {
     /// The algorithm that an authority with such a key signs with.
     #[must_use]

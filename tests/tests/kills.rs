@@ -43,11 +43,11 @@ async fn all_records(store: &Store) -> Vec<StoredRecord> {
     let mut records = Vec::new();
     loop {
         let page = store.search(&filter).await.unwrap();
-        let Some(last) = page.last() else {
+        records.extend(page.records);
+        if page.next.is_none() {
             return records;
-        };
-        filter.after = Some(last.cursor());
-        records.extend(page);
+        }
+        filter.after = page.next;
     }
 }
 

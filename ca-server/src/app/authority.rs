@@ -5,7 +5,7 @@ use pki::certificate::{Certificate, Issuer};
 use pki::crypto::{self, Digest};
 use pki::csr::prepare_request;
 use pki::extension::Purpose;
-use pki::name::{AuthorityId, ClusterName, DistinguishedName};
+use pki::name::{AuthorityId, ClusterName, DistinguishedName, TrustDomain};
 use pki::profile::Profile;
 use pki::rotation::{self, Life};
 use pki::time::{Timestamp, Ttl};
@@ -35,6 +35,23 @@ pub async fn find(context: &Context, id: &AuthorityId) -> Result<AuthorityRow, E
             format!("there is no authority {id}"),
         )
     })
+}
+
+/// The authority of this id, in the one state from which it is `done`.
+pub(super) async fn find_in(
+    context: &Context,
+    id: &AuthorityId,
+    state: AuthorityState,
+    done: &str,
+) -> Result<AuthorityRow, Error> {
+    let row = find(context, id).await?;
+    if row.state == state {
+        return Ok(row);
+    }
+    Err(refuse(
+        "state",
+        format!("{id} is {}: only one that is {state} is {done}", row.state),
+    ))
 }
 
 /// A shard's address stands in its certificates and in itself: without one there is no shard.
@@ -202,16 +219,62 @@ pub async fn import(
     new_root: Option<&Digest>,
     actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
-    let mut row = find(context, id).await?;
-    if row.state != AuthorityState::Requested {
-        return Err(refuse(
-            "state",
-            format!(
-                "{id} is {}: only a requested authority is imported",
-                row.state
-            ),
-        ));
-    }
+    let Importable {
+        mut row,
+        trust_domain,
+        chain,
+        not_after,
+        ..
+    } = check(context, id, chain, new_root).await?;
+    let now = context.clock.trusted_now()?;
+    let root = chain
+        .last()
+        .map(|root| root.der().to_vec())
+        .unwrap_or_default();
+    row.state = AuthorityState::Imported;
+    row.not_after = Some(not_after);
+    row.chain = chain
+        .iter()
+        .map(|certificate| certificate.der().to_vec())
+        .collect();
+    // If we crash between the two, the root is believed a little early, and the import is done again.
+    let detail = serde_json::json!({
+        "trust_domain": trust_domain, "sha256": crypto::hex(&crypto::sha256(&root)), "authority": row.id,
+    });
+    let audit = [actor.did(now, "root.add", &detail)];
+    context
+        .store
+        .add_root(&trust_domain, &root, now, &audit)
+        .await?;
+    update(context, actor, "authority.import", &row).await?;
+    find(context, id).await
+}
+
+/// A signed authority that may come in.
+#[derive(Debug)]
+pub struct Importable {
+    /// As it is now.
+    pub row: AuthorityRow,
+    /// Whose roots it stands below.
+    pub trust_domain: TrustDomain,
+    /// Its certificate, those above it, and last the root.
+    pub chain: Vec<Certificate>,
+    /// Whether the trust domain does not believe in the root yet.
+    pub brings_a_root: bool,
+    not_after: Timestamp,
+}
+
+/// Whether a signed authority may come in; nothing is changed.
+///
+/// # Errors
+/// As [`import`].
+pub async fn check(
+    context: &Context,
+    id: &AuthorityId,
+    chain: Vec<Certificate>,
+    new_root: Option<&Digest>,
+) -> Result<Importable, Error> {
+    let row = find_in(context, id, AuthorityState::Requested, "imported").await?;
     let cluster = context.store.cluster(&row.cluster).await?.ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
@@ -226,26 +289,42 @@ pub async fn import(
     check_root(&cluster, &chain, &known.roots, new_root)?;
     refuse_shared_subject(context, &row, &chain).await?;
     let issuer = Issuer::from_chain(&chain).map_err(|error| Error::malformed("chain", error))?;
-    let root = chain
-        .last()
-        .map(|root| root.der().to_vec())
-        .unwrap_or_default();
-    row.state = AuthorityState::Imported;
-    row.not_after = Some(issuer.not_after());
-    row.chain = chain
-        .iter()
-        .map(|certificate| certificate.der().to_vec())
-        .collect();
-    // If we crash between the two, the root is believed a little early, and the import is done again.
-    let detail = serde_json::json!({
-        "trust_domain": cluster.trust_domain, "sha256": crypto::hex(&crypto::sha256(&root)), "authority": row.id,
-    });
-    let audit = [actor.did(now, "root.add", &detail)];
-    context
-        .store
-        .add_root(&cluster.trust_domain, &root, now, &audit)
-        .await?;
-    update(context, actor, "authority.import", &row).await?;
+    let root = chain.last();
+    Ok(Importable {
+        brings_a_root: root.is_some_and(|root| known.roots.iter().all(|der| der != root.der())),
+        not_after: issuer.not_after(),
+        trust_domain: cluster.trust_domain,
+        row,
+        chain,
+    })
+}
+
+/// Retires an authority that came in and never signed a certificate; its key goes with it.
+///
+/// # Errors
+/// When it signs or signed, there is no such authority, or the store is away.
+pub async fn retire_unused(
+    context: &Context,
+    id: &AuthorityId,
+    actor: &Actor,
+) -> Result<AuthorityRow, Error> {
+    let mut row = find(context, id).await?;
+    let why_not = match row.state {
+        AuthorityState::Imported | AuthorityState::Published => None,
+        AuthorityState::Requested => Some("it never came in: abandon it"),
+        AuthorityState::Active => {
+            Some("it signs: activate its successor, and it retires by itself")
+        }
+        AuthorityState::Retiring => Some("it retires by itself when its last certificate is over"),
+        AuthorityState::Retired => Some("there is nothing to do"),
+        AuthorityState::Revoked => Some("it retires by itself when it has ended"),
+    };
+    if let Some(why_not) = why_not {
+        return Err(refuse("state", format!("{id} is {}: {why_not}", row.state)));
+    }
+    row.state = AuthorityState::Retired;
+    row.sealed_key = None;
+    update(context, actor, "authority.retire", &row).await?;
     find(context, id).await
 }
 
@@ -424,16 +503,7 @@ pub async fn publish(
     id: &AuthorityId,
     actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
-    let mut row = find(context, id).await?;
-    if row.state != AuthorityState::Imported {
-        return Err(refuse(
-            "state",
-            format!(
-                "{id} is {}: only an imported authority is published",
-                row.state
-            ),
-        ));
-    }
+    let mut row = find_in(context, id, AuthorityState::Imported, "published").await?;
     if context.store.crl(id).await?.is_none() {
         let issuer = Issuer::from_chain(&parse_chain(&row)?).map_err(Error::internal)?;
         let key = Key::of(context, &row)?.ok_or_else(|| {
@@ -463,16 +533,7 @@ fn parse_chain(row: &AuthorityRow) -> Result<Vec<Certificate>, Error> {
 /// # Errors
 /// When it is not published, its key does not sign, it would end before the leaves it signs, lost a race, or the store is away.
 pub async fn activate(context: &Context, id: &AuthorityId, actor: &Actor) -> Result<(), Error> {
-    let row = find(context, id).await?;
-    if row.state != AuthorityState::Published {
-        return Err(refuse(
-            "state",
-            format!(
-                "{id} is {}: only a published authority is activated",
-                row.state
-            ),
-        ));
-    }
+    let row = find_in(context, id, AuthorityState::Published, "activated").await?;
     let longest_leaf = longest_leaf(context, &row.cluster).await?;
     let now = context.clock.trusted_now()?;
     rotation::may_activate(life(&row)?, longest_leaf, now)

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use pki::name::{AuthorityId, ProfileName};
-use pki::policy::Identity;
+use pki::name::{AuthorityId, ProfileName, SpiffeId};
+use pki::policy::{AskedTtl, Identity};
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
+use super::Actor;
+use super::policy::{TTL_KEY, how_meant};
 use super::state::Cluster;
 
 /// A proven caller.
@@ -34,6 +36,11 @@ pub enum Proof {
         /// A moment before it was seen not to be revoked.
         checked_at: Timestamp,
     },
+    /// Not by itself: an administrator vouches for it.
+    Administrator {
+        /// Who.
+        name: String,
+    },
     /// By an enrolment token.
     Enrolment {
         /// The token's id.
@@ -59,6 +66,7 @@ impl Proof {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Administrator { .. } => "administrator",
             Self::Certificate { .. } => "certificate",
             Self::Enrolment { .. } => "enrolment",
             Self::ServiceAccount { .. } => "service-account",
@@ -67,11 +75,25 @@ impl Proof {
 }
 
 impl Caller {
+    /// A workload that an administrator vouches for.
+    #[must_use]
+    pub fn vouched(cluster: Arc<Cluster>, id: SpiffeId, actor: &Actor) -> Self {
+        Self {
+            cluster,
+            identity: Identity::Exactly(id),
+            proof: Proof::Administrator {
+                name: actor.name.clone(),
+            },
+            remote: actor.remote.clone(),
+        }
+    }
+
     /// The caller in one line, for records.
     #[must_use]
     pub fn label(&self) -> String {
         match (&self.proof, &self.identity) {
             (Proof::ServiceAccount { account, .. }, _) => format!("sa:{account}"),
+            (Proof::Administrator { name }, _) => name.clone(),
             (Proof::Enrolment { id, .. }, _) => format!("enrolment:{id}"),
             (Proof::Certificate { .. }, Identity::Exactly(id)) => id.to_string(),
             (Proof::Certificate { serial, .. }, Identity::OneOf(_)) => {
@@ -80,12 +102,20 @@ impl Caller {
         }
     }
 
-    /// What else is known of the caller, as JSON, for records.
+    /// What else is known of the caller, as JSON, for records; and how it meant the lifetime that it asked for.
     #[must_use]
-    pub fn detail(&self) -> String {
+    pub fn detail(&self, ttl: AskedTtl) -> String {
         let mut detail = serde_json::json!({ "remote": self.remote });
+        if let Some(meant) = how_meant(ttl) {
+            detail[TTL_KEY] = meant.into();
+        }
         match &self.proof {
             Proof::Certificate { serial, .. } => detail["serial"] = serial.to_string().into(),
+            Proof::Administrator { .. } => {
+                if let Identity::Exactly(id) = &self.identity {
+                    detail["vouched_for"] = id.as_str().into();
+                }
+            }
             Proof::Enrolment { id, .. } => detail["enrolment"] = id.as_str().into(),
             Proof::ServiceAccount {
                 pod,

@@ -1,11 +1,12 @@
 //! Clusters: what an operator says of one, and putting it in force.
 
 use pki::name::{ClusterName, TrustDomain};
-use pki::policy::{ClusterPolicy, Rule};
+use pki::policy::{self, ClusterPolicy, Rule};
 use pki::profile::Profile;
 use pki::time::Ttl;
 use serde::{Deserialize, Serialize};
 
+use super::acts::Change;
 use super::{Actor, Context, Error, ErrorKind};
 use crate::authn::token::{TokenIssuer, TokenIssuerConfig, TokenReviewConfig, TokenReviewer};
 use crate::store::model::{ClusterRow, NewAudit};
@@ -176,7 +177,7 @@ async fn refuse_shared_trust(
     Ok(())
 }
 
-/// Creates the cluster, or changes it when it is there.
+/// Creates the cluster, or changes it when it is there, whatever it is now.
 ///
 /// # Errors
 /// When the definition does not hold together, would move the cluster to another trust domain, or the store is away.
@@ -185,6 +186,124 @@ pub async fn apply(
     definition: &ClusterDefinition,
     actor: &Actor,
 ) -> Result<&'static str, Error> {
+    let row = check(context, definition).await?;
+    let there = context.store.cluster(&definition.name).await?;
+    put(context, row, there, actor).await
+}
+
+/// Creates the cluster (`version` absent), or changes it while it is still at `version`.
+///
+/// # Errors
+/// As [`apply`], and `Conflict` when it is at another version.
+pub async fn apply_at(
+    context: &Context,
+    definition: &ClusterDefinition,
+    version: Option<i64>,
+    actor: &Actor,
+) -> Result<&'static str, Error> {
+    let row = check(context, definition).await?;
+    let there = at_version(context, &definition.name, version).await?;
+    put(context, row, there, actor).await
+}
+
+async fn at_version(
+    context: &Context,
+    name: &ClusterName,
+    version: Option<i64>,
+) -> Result<Option<ClusterRow>, Error> {
+    let there = context.store.cluster(name).await?;
+    let conflict = |text: String| Err(Error::new(ErrorKind::Conflict, "cluster", text));
+    match (&there, version) {
+        (Some(_), None) => conflict(format!("there is a cluster {name} already")),
+        (None, Some(_)) => Err(not_found(name)),
+        (Some(row), Some(version)) if row.version != version => {
+            conflict(format!("cluster {name} has changed meanwhile"))
+        }
+        _ => Ok(there),
+    }
+}
+
+fn not_found(name: &ClusterName) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        "cluster",
+        format!("there is no cluster {name}"),
+    )
+}
+
+/// Deletes a cluster and its enrolments.
+///
+/// # Errors
+/// When there is none, it has authorities, or the store is away.
+pub async fn delete(context: &Context, name: &ClusterName, actor: &Actor) -> Result<(), Error> {
+    let detail = serde_json::json!({ "cluster": name });
+    let audit = [actor.did(context.clock.untrusted_now(), "cluster.delete", &detail)];
+    match context.store.delete_cluster(name, &audit).await? {
+        true => Ok(()),
+        false => Err(not_found(name)),
+    }
+}
+
+/// What putting `definition` in place of what is there would change, field by field.
+///
+/// # Errors
+/// As [`apply_at`].
+pub async fn changes(
+    context: &Context,
+    definition: &ClusterDefinition,
+    version: Option<i64>,
+) -> Result<Vec<Change>, Error> {
+    let row = check(context, definition).await?;
+    let there = at_version(context, &definition.name, version).await?;
+    if let Some(there) = &there {
+        check_same(there, &row, definition.role)?;
+    }
+    let fields = |text: Option<&str>| -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+        text.map_or_else(
+            || Ok(serde_json::Map::new()),
+            |text| serde_json::from_str(text).map_err(Error::internal),
+        )
+    };
+    let before = fields(there.as_ref().map(|row| row.definition.as_str()))?;
+    let after = fields(Some(&row.definition))?;
+    let mut names: Vec<_> = before.keys().chain(after.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| Change {
+            what: format!("cluster {}: {name}", definition.name),
+            before: before.get(name).map(ToString::to_string),
+            after: after.get(name).map(ToString::to_string),
+        })
+        .collect())
+}
+
+/// In what a definition gives more than the one before it: in words, none for what gives as much or less.
+#[must_use]
+pub fn widens(before: &ClusterDefinition, after: &ClusterDefinition) -> Vec<String> {
+    let mut found: Vec<String> = match (before.policy(), after.policy()) {
+        (Ok(before), Ok(after)) => policy::widens(&before, &after)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        // Refused where it is put in force.
+        _ => vec!["the policy does not hold together".to_owned()],
+    };
+    for issuer in &after.token_issuers {
+        if !before.token_issuers.contains(issuer) {
+            found.push(format!("token issuer {} is new or changed", issuer.issuer));
+        }
+    }
+    if after.token_review.is_some() && after.token_review != before.token_review {
+        found.push("token_review is new or changed".to_owned());
+    }
+    found
+}
+
+/// Whether a definition holds together, and what is kept of it.
+async fn check(context: &Context, definition: &ClusterDefinition) -> Result<ClusterRow, Error> {
     let policy = definition.policy()?;
     // Made and dropped: what this machine cannot follow is refused here, where somebody reads it.
     let reviewer = match &definition.token_review {
@@ -196,40 +315,46 @@ pub async fn apply(
         None => None,
     };
     refuse_shared_trust(context, definition, reviewer.as_ref()).await?;
-    let mut row = ClusterRow {
+    Ok(ClusterRow {
         name: definition.name.clone(),
         trust_domain: policy.trust_domain,
         definition: serde_json::to_string(definition).map_err(Error::internal)?,
         version: 0,
-    };
-    let done = match context.store.cluster(&definition.name).await? {
+    })
+}
+
+fn check_same(there: &ClusterRow, row: &ClusterRow, wanted: Role) -> Result<(), Error> {
+    let conflict = |text: String| Err(Error::new(ErrorKind::Conflict, "cluster", text));
+    if there.trust_domain != row.trust_domain {
+        return conflict(format!(
+            "cluster {} is in trust domain {}; one that moves to {} is another cluster",
+            there.name, there.trust_domain, row.trust_domain
+        ));
+    }
+    if role(there)? != wanted {
+        return conflict(format!(
+            "cluster {} keeps its role: one that signs something else is another cluster",
+            there.name
+        ));
+    }
+    Ok(())
+}
+
+async fn put(
+    context: &Context,
+    mut row: ClusterRow,
+    there: Option<ClusterRow>,
+    actor: &Actor,
+) -> Result<&'static str, Error> {
+    let done = match there {
         None => {
             let audit = [apply_entry(context, actor, &row, None)?];
             context.store.insert_cluster(&row, &audit).await?;
             "created"
         }
-        Some(there) if there.trust_domain != row.trust_domain => {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "cluster",
-                format!(
-                    "cluster {} is in trust domain {}; one that moves to {} is another cluster",
-                    there.name, there.trust_domain, row.trust_domain
-                ),
-            ));
-        }
         Some(there) if there.definition == row.definition => return Ok("unchanged"),
-        Some(there) if role(&there)? != definition.role => {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "cluster",
-                format!(
-                    "cluster {} keeps its role: one that signs something else is another cluster",
-                    there.name
-                ),
-            ));
-        }
         Some(there) => {
+            check_same(&there, &row, role(&row)?)?;
             row.version = there.version;
             let audit = [apply_entry(context, actor, &row, Some(&there.definition))?];
             let store = &context.store;

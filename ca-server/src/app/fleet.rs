@@ -33,14 +33,7 @@ pub async fn sign(
     life: Option<Ttl>,
     actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
-    let row = authority::find(context, id).await?;
-    if row.state != AuthorityState::Requested {
-        let text = format!(
-            "{id} is {}: only a requested authority is signed",
-            row.state
-        );
-        return Err(Error::new(ErrorKind::Conflict, "state", text));
-    }
+    let row = authority::find_in(context, id, AuthorityState::Requested, "signed").await?;
     let snapshot = Snapshot::load(context, None).await?;
     let fleet = the_fleet(&snapshot)?;
     if fleet.cluster == row.cluster {

@@ -108,7 +108,7 @@ impl App {
                 cluster: &caller.cluster.name,
                 kind: caller.proof.kind(),
                 caller: caller.label(),
-                detail: Some(caller.detail()),
+                detail: Some(caller.detail(request.ttl)),
                 ttl: request.ttl,
                 request_id: &request.request_id,
             };
@@ -288,9 +288,9 @@ impl App {
             Proof::Enrolment { id, .. } => {
                 self.context.store.record_enrolled(&record, id, now).await
             }
-            Proof::Certificate { .. } | Proof::ServiceAccount { .. } => {
-                self.recorder.record(record).await
-            }
+            Proof::Administrator { .. }
+            | Proof::Certificate { .. }
+            | Proof::ServiceAccount { .. } => self.recorder.record(record).await,
         }
     }
 }

@@ -1,32 +1,45 @@
 //! The use cases, a file each. Transports translate into them; none of them knows gRPC, HTTP or SQL.
 
 mod actor;
+pub mod acts;
+pub mod administration;
+pub mod administrators;
 pub mod audit;
 pub mod authority;
 pub mod bundle;
 pub mod caller;
+pub mod clock;
 pub mod cluster;
 pub mod enrolment;
 mod error;
 pub mod fleet;
+pub mod idempotency;
 pub mod issue;
 pub mod keys;
 mod new_key;
+pub mod operations;
 mod own;
+pub mod permit;
+pub mod policy;
+pub mod proposals;
 mod quota;
 mod refusals;
 pub mod revocation;
+pub mod roles;
 pub mod signing;
 pub mod state;
 pub mod status;
 pub mod tokens;
+pub mod trust;
 mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use administration::Administration;
 use arc_swap::ArcSwap;
+use hsm::audit::AuditKey;
 use hsm::sealed::KeyEncryptionKey;
 use pki::audit::Mark;
 use tokio::sync::watch;
@@ -76,6 +89,7 @@ pub struct App {
     snapshot: ArcSwap<Snapshot>,
     sequence: watch::Sender<u64>,
     turns: ArcSwap<Turns>,
+    administration: ArcSwap<Administration>,
     metrics: Arc<Metrics>,
     clock_acceptance: AtomicU64,
     /// Whether `issue` and `admin` listen.
@@ -88,6 +102,16 @@ pub struct App {
     refusals: Refusals,
     /// Other chains' heads, as this replica's chain last told of them.
     linked: Mutex<BTreeMap<String, Mark>>,
+}
+
+impl Context {
+    /// What rows are sealed with that only this installation may have written.
+    ///
+    /// # Errors
+    /// Never in fact: see [`AuditKey::derive`].
+    pub fn row_key(&self) -> Result<AuditKey, Error> {
+        AuditKey::derive(&self.key_encryption_key).map_err(Error::internal)
+    }
 }
 
 impl App {
@@ -121,6 +145,7 @@ impl App {
             snapshot: ArcSwap::from_pointee(snapshot),
             sequence,
             turns: ArcSwap::from_pointee(Turns::new(config)),
+            administration: ArcSwap::from_pointee(Administration::new(config)?),
             metrics,
             clock_acceptance: AtomicU64::new(accepted),
             serving: AtomicBool::new(false),
@@ -219,11 +244,25 @@ impl App {
         self.turns.load_full()
     }
 
+    /// How the API is administered.
+    pub fn administration(&self) -> Arc<Administration> {
+        self.administration.load_full()
+    }
+
     /// Puts other bounds in force. Who was counted by the old ones is not counted again.
     pub fn tune(&self, config: &Config) {
         let turns = self.turns.load();
         if !turns.are_those_of(config) {
             self.turns.store(Arc::new(Turns::new(config)));
+        }
+        if !self.administration.load().is_that_of(config) {
+            match Administration::new(config) {
+                Ok(new) => self.administration.store(Arc::new(new)),
+                // Keys of issuers take a restart; what is in force stays.
+                Err(error) => {
+                    tracing::warn!(error = %error.detail(), "[admin] stays as it was");
+                }
+            }
         }
     }
 

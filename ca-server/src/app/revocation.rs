@@ -119,7 +119,7 @@ pub async fn select(context: &Context, selection: &Selection) -> Result<Found, E
     let mut filter = RecordFilter {
         cluster: selection.cluster.clone(),
         authority: selection.authority.clone(),
-        name: selection.name.clone(),
+        names: selection.name.iter().cloned().collect(),
         key: selection.key,
         issued_from: selection.issued_from,
         issued_to: selection.issued_to,
@@ -128,18 +128,17 @@ pub async fn select(context: &Context, selection: &Selection) -> Result<Found, E
     };
     loop {
         let page = context.store.search(&filter).await?;
-        let more = page.len() == RecordFilter::LIMIT_MAX as usize;
-        filter.after = page.last().map(StoredRecord::cursor);
-        for stored in page {
+        for stored in page.records {
             if is_servers_own(&stored.record) {
                 found.own_left_out += 1;
             } else {
                 found.take(stored);
             }
         }
-        if !more {
+        if page.next.is_none() {
             return Ok(found);
         }
+        filter.after = page.next;
     }
 }
 
@@ -363,24 +362,7 @@ pub async fn revoke_authority(
     actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     let row = authority::find(context, id).await?;
-    let refuse = |text: String| Err(Error::new(ErrorKind::Conflict, "state", text));
-    if matches!(reason, Reason::CertificateHold | Reason::RemoveFromCrl) {
-        return Err(Error::new(
-            ErrorKind::Malformed,
-            "reason",
-            format!("{reason} is no reason to revoke an authority: it cannot be taken back"),
-        ));
-    }
-    match (row.state, row.chain.first()) {
-        (AuthorityState::Revoked, _) => return refuse(format!("{id} is revoked already")),
-        (AuthorityState::Requested, _) | (_, None) => {
-            return refuse(format!("{id} has no certificate that could be revoked"));
-        }
-        (AuthorityState::Retired, _) => {
-            return refuse(format!("{id} is retired: none of its certificates lives"));
-        }
-        _ => {}
-    }
+    check_revoke_authority(&row, reason)?;
     let own = Certificate::parse(&row.chain[0]).map_err(Error::internal)?;
     // What stands below it falls with it, first: if we crash here, doing it again does the rest.
     for other in fleet::below(context, &row).await? {
@@ -412,4 +394,30 @@ pub async fn revoke_authority(
         .revoke_authority(id, row.version, &revocation, &audit)
         .await?;
     authority::find(context, id).await
+}
+
+/// Whether an authority may be revoked for this reason.
+///
+/// # Errors
+/// When it was never certified, is revoked or over already, or the reason is none for an authority.
+pub fn check_revoke_authority(row: &AuthorityRow, reason: Reason) -> Result<(), Error> {
+    let id = &row.id;
+    let refuse = |text: String| Err(Error::new(ErrorKind::Conflict, "state", text));
+    if matches!(reason, Reason::CertificateHold | Reason::RemoveFromCrl) {
+        return Err(Error::new(
+            ErrorKind::Malformed,
+            "reason",
+            format!("{reason} is no reason to revoke an authority: it cannot be taken back"),
+        ));
+    }
+    match (row.state, row.chain.first()) {
+        (AuthorityState::Revoked, _) => refuse(format!("{id} is revoked already")),
+        (AuthorityState::Requested, _) | (_, None) => {
+            refuse(format!("{id} has no certificate that could be revoked"))
+        }
+        (AuthorityState::Retired, _) => {
+            refuse(format!("{id} is retired: none of its certificates lives"))
+        }
+        _ => Ok(()),
+    }
 }

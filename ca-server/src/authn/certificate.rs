@@ -22,7 +22,7 @@ pub struct PeerCertificate {
     serial: Serial,
     digest: pki::crypto::Digest,
     spiffe_id: Option<SpiffeId>,
-    common_name_only: bool,
+    common_name: Option<String>,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -38,16 +38,20 @@ impl PeerCertificate {
             serial: certificate.serial(),
             digest: certificate.digest(),
             spiffe_id: certificate.spiffe_id().ok(),
-            common_name_only: certificate.alt_names().is_empty(),
+            common_name: certificate
+                .alt_names()
+                .is_empty()
+                .then(|| certificate.common_name())
+                .flatten(),
             not_before: certificate.not_before(),
             not_after: certificate.not_after(),
         })
     }
 
-    /// Whether its subject is all the name it has, as an administrator's.
+    /// Its common name, where its subject is all the name it has, as an administrator's.
     #[must_use]
-    pub fn has_common_name_only(&self) -> bool {
-        self.common_name_only
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
     }
 }
 

@@ -4,7 +4,9 @@
 //! expiry, its record and its revocation are checked on each call. A token's cluster is a claim that only chooses which
 //! keys verify it. A certificate goes before a token, as in istiod.
 
+pub mod administrator;
 mod certificate;
+pub mod oidc;
 pub mod token;
 
 use std::net::SocketAddr;

@@ -7,6 +7,7 @@ macro_rules! say {
     };
 }
 
+mod admin;
 mod audit;
 mod authority;
 mod cluster;
@@ -74,6 +75,9 @@ enum Command {
     Config(ConfigCommand),
     /// Bring the store's schema up to date (SQLite does so by itself).
     Migrate,
+    /// Administrators: their certificates and roles.
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
     /// Clusters: what they are and allow.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -214,6 +218,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
             }
         }
         Command::Serve => server::serve(config?, &cli.config).await?,
+        Command::Admin(command) => admin::run(command, &config?).await?,
         Command::Cluster(command) => cluster::run(command, &config?).await?,
         Command::Authority(command) => authority::run(command, &config?).await?,
         Command::Keys(command) => keys::run(command, &config?).await?,
@@ -325,11 +330,7 @@ async fn accept_store(config: &Config, yes: bool) -> Result<()> {
 }
 
 async fn accept_clock(config: &Config) -> Result<()> {
-    let store = open(config).await?.store;
-    let (now, actor) = (system_now(), actor());
-    let detail = serde_json::json!({ "at": now });
-    let audit = [actor.did(now, "clock.accept", &detail)];
-    store.accept_clock(now, &actor.name, &audit).await?;
+    let now = crate::app::clock::accept(&open(config).await?, &actor()).await?;
     say!("accepted: it is {now}; running servers take it up within seconds");
     Ok(())
 }

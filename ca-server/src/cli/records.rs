@@ -76,11 +76,10 @@ pub(super) async fn run(command: RecordsCommand, config: &Config) -> Result<()> 
                 }
                 None => None,
             };
-            let limit = filter.limit;
             let recent = RecordFilter::recent(super::system_now());
-            let filter = RecordFilter {
+            let mut filter = RecordFilter {
                 cluster: filter.cluster,
-                name,
+                names: name.into_iter().collect(),
                 caller: filter.caller,
                 expires_from: filter.expires_from.unwrap_or(recent.expires_from),
                 expires_to: filter.expires_to.unwrap_or(recent.expires_to),
@@ -88,13 +87,21 @@ pub(super) async fn run(command: RecordsCommand, config: &Config) -> Result<()> 
                 after,
                 ..recent
             };
-            let found = store.search(&filter).await?;
-            super::print(&found.iter().map(line).collect::<String>())?;
-            if let Some(last) = found
-                .last()
-                .filter(|_| u32::try_from(found.len()) == Ok(limit))
-            {
-                eprintln!("there may be more: --after {}", last.record.serial);
+            // A page ends early where there is much to look at: the next ones fill it up.
+            let mut last = None;
+            loop {
+                let page = store.search(&filter).await?;
+                super::print(&page.records.iter().map(line).collect::<String>())?;
+                last = page.records.last().map(|it| it.record.serial).or(last);
+                filter.limit -= u32::try_from(page.records.len()).unwrap_or(filter.limit);
+                if page.next.is_none() {
+                    break;
+                }
+                if let (0, Some(last)) = (filter.limit, last) {
+                    eprintln!("there may be more: --after {last}");
+                    break;
+                }
+                filter.after = page.next;
             }
         }
         RecordsCommand::Show { serial } => {

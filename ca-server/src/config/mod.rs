@@ -2,7 +2,9 @@
 //!
 //! [`Config::load`] reads everything and lists every fault with its key's path; later code sees a [`Config`] or nothing.
 
+mod admin;
 mod keys;
+mod oidc;
 mod reader;
 mod status;
 
@@ -17,7 +19,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
 use crate::store::ReplicaName;
+pub use admin::AdminSettings;
 pub use keys::{CredentialName, CredentialNameError, KeySettings, TokenSettings, WrappingSource};
+pub use oidc::{OidcKeys, OidcSettings};
 pub use reader::Fault;
 use reader::{Section, merge_environment};
 pub use status::{StatusSettings, UrlKinds};
@@ -47,6 +51,8 @@ pub struct Config {
     pub default_cluster: Option<ClusterName>,
     /// Bounds on work.
     pub limits: Limits,
+    /// How the API is administered.
+    pub admin: AdminSettings,
     /// How certificate status is told.
     pub status: StatusSettings,
     /// Where the audit trail is handed on to.
@@ -247,6 +253,7 @@ impl Config {
         };
         section.finish();
 
+        let admin = AdminSettings::read(&mut root);
         let status = StatusSettings::read(&mut root);
 
         let mut section = root.section("audit");
@@ -287,6 +294,7 @@ impl Config {
             listeners,
             default_cluster,
             limits,
+            admin,
             status,
             audit,
             log,
@@ -334,6 +342,9 @@ impl Config {
             file(&format!("token {}: module", token.label), &token.module);
             file(&format!("token {}: pin_file", token.label), &token.pin_file);
         }
+        for issuer in &self.admin.oidc {
+            faults.extend(issuer.file_faults());
+        }
         faults
     }
 
@@ -355,6 +366,7 @@ impl Config {
             ),
             ("keys", self.keys != new.keys),
             ("token", self.tokens != new.tokens),
+            ("admin.oidc", self.admin.oidc != new.admin.oidc),
             ("listeners.issue", old.issue != l.issue),
             ("listeners.admin", old.admin != l.admin),
             ("listeners.public", old.public != l.public),
@@ -394,9 +406,10 @@ impl Config {
             watermark.map_or_else(|| "(none)".into(), |file| file.display().to_string());
         let names = self.names.to_strings().join(", ");
         let tokens: String = self.tokens.iter().map(TokenSettings::describe).collect();
+        let oidc: String = self.admin.oidc.iter().map(OidcSettings::describe).collect();
         format!(
             "server.cluster = {}\nserver.replica = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
-             listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n\
+             listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n{oidc}\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
              crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\naudit.file = {}\naudit.otlp = {}\nlog.filter = {}\n",
             self.home_cluster,

@@ -1,6 +1,6 @@
-//! Plain and administrative HTTP: what anyone may read, what the platform asks, and the server's status.
+//! Plain and administrative HTTP: what anyone may read, what the platform asks, and the administration API.
 
-pub mod admin;
+pub mod api;
 pub mod ops;
 pub mod public;
 pub mod standby;

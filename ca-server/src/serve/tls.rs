@@ -20,49 +20,19 @@ pub struct ServingIdentity {
     pub key: Zeroizing<Vec<u8>>,
 }
 
-/// Whether a listener takes connections without a client certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientCertificates {
-    Optional,
-    Required,
-}
-
 /// What a TLS listener works with at the moment.
 pub struct TlsSettings {
-    clients: ClientCertificates,
     config: ArcSwap<ServerConfig>,
 }
 
 impl TlsSettings {
-    /// For a listener where a client certificate is optional.
+    /// For a listener that asks for a client certificate and takes whoever has none: who may do what is decided call by call.
     ///
     /// # Errors
     /// When the identity or an authority cannot be used.
-    pub fn optional_clients(
-        identity: &ServingIdentity,
-        snapshot: &Snapshot,
-    ) -> Result<Self, TlsError> {
-        Self::new(ClientCertificates::Optional, identity, snapshot)
-    }
-
-    /// For a listener where a client certificate is required.
-    ///
-    /// # Errors
-    /// When the identity or an authority cannot be used.
-    pub fn required_clients(
-        identity: &ServingIdentity,
-        snapshot: &Snapshot,
-    ) -> Result<Self, TlsError> {
-        Self::new(ClientCertificates::Required, identity, snapshot)
-    }
-
-    fn new(
-        clients: ClientCertificates,
-        identity: &ServingIdentity,
-        snapshot: &Snapshot,
-    ) -> Result<Self, TlsError> {
-        let config = ArcSwap::from_pointee(config(clients, identity, snapshot)?);
-        Ok(Self { clients, config })
+    pub fn new(identity: &ServingIdentity, snapshot: &Snapshot) -> Result<Self, TlsError> {
+        let config = ArcSwap::from_pointee(config(identity, snapshot)?);
+        Ok(Self { config })
     }
 
     /// Puts a new certificate and new trust in force for every handshake from now on.
@@ -70,8 +40,7 @@ impl TlsSettings {
     /// # Errors
     /// When they cannot be used; what was in force stays so.
     pub fn replace(&self, identity: &ServingIdentity, snapshot: &Snapshot) -> Result<(), TlsError> {
-        self.config
-            .store(Arc::new(config(self.clients, identity, snapshot)?));
+        self.config.store(Arc::new(config(identity, snapshot)?));
         Ok(())
     }
 
@@ -80,27 +49,19 @@ impl TlsSettings {
     }
 }
 
-fn config(
-    clients: ClientCertificates,
-    identity: &ServingIdentity,
-    snapshot: &Snapshot,
-) -> Result<ServerConfig, TlsError> {
+fn config(identity: &ServingIdentity, snapshot: &Snapshot) -> Result<ServerConfig, TlsError> {
     let mut anchors = RootCertStore::empty();
     // The authority itself is the anchor: a shorter path to check, and no other CA under the root gets in.
     for own in snapshot
         .authorities
         .iter()
-        .filter(|a| counts(clients, a))
+        .filter(|a| counts(a))
         .filter_map(|a| a.chain.first())
     {
         anchors.add(CertificateDer::from(own.der().to_vec()))?;
     }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(anchors));
-    let verifier = match clients {
-        ClientCertificates::Optional => verifier.allow_unauthenticated(),
-        ClientCertificates::Required => verifier,
-    };
-    let verifier = verifier
+    let verifier = WebPkiClientVerifier::builder(Arc::new(anchors))
+        .allow_unauthenticated()
         .build()
         .map_err(|error| TlsError::Verifier(error.to_string()))?;
     let chain = identity
@@ -121,15 +82,11 @@ fn config(
     Ok(config)
 }
 
-/// Whose leaves may be shown as client certificates. Where each call is answered, those of a revoked authority too: they are
-/// told why they are refused, which a handshake cannot say.
-fn counts(clients: ClientCertificates, authority: &Authority) -> bool {
+/// Whose leaves may be shown as client certificates. Those of a revoked authority too: they are told why they are refused,
+/// which a handshake cannot say.
+fn counts(authority: &Authority) -> bool {
     use AuthorityState as S;
-    match authority.state {
-        S::Active | S::Retiring => true,
-        S::Revoked => clients == ClientCertificates::Optional,
-        _ => false,
-    }
+    matches!(authority.state, S::Active | S::Retiring | S::Revoked)
 }
 
 /// Why TLS settings cannot be used.

@@ -318,6 +318,18 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
+    /// How it stands at `at`.
+    #[must_use]
+    pub fn state(&self, at: Timestamp) -> RecordState {
+        const CERTIFICATE_HOLD: u8 = 6;
+        match self.revoked {
+            Some((_, CERTIFICATE_HOLD)) => RecordState::Held,
+            Some(_) => RecordState::Revoked,
+            None if self.record.not_after < at => RecordState::Expired,
+            None => RecordState::Valid,
+        }
+    }
+
     /// Where the next page of a search that ended here begins.
     #[must_use]
     pub fn cursor(&self) -> RecordCursor {
@@ -337,31 +349,91 @@ pub struct RecordCursor {
     pub serial: Serial,
 }
 
-/// What to search for. A search always has a window of expiry: it is what keeps it to a few partitions.
+/// How a certificate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordState {
+    /// It has not ended, and is neither revoked nor on hold.
+    Valid,
+    /// It has ended, and was neither revoked nor on hold.
+    Expired,
+    /// It was revoked, whether it has ended or not. A revoked authority's certificates count by themselves alone.
+    Revoked,
+    /// It is on hold.
+    Held,
+}
+
+impl RecordState {
+    const ALL: [Self; 4] = [Self::Valid, Self::Expired, Self::Revoked, Self::Held];
+
+    /// Its name in interfaces.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Held => "held",
+        }
+    }
+
+    /// Reads its name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A page of records, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordPage {
+    /// What was found: at most as many as the filter's limit. There may be fewer, or none, and more to come: a page ends
+    /// where enough was looked at.
+    pub records: Vec<StoredRecord>,
+    /// Where the next page begins; `None` when this was the last.
+    pub next: Option<RecordCursor>,
+}
+
+/// What to search for: every condition has to hold. A search always has a window of expiry: it is what keeps it to a few
+/// partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordFilter {
+    /// With this serial number.
+    pub serial: Option<Serial>,
     /// In this cluster alone.
     pub cluster: Option<ClusterName>,
-    /// With exactly this name: `URI:…`, `DNS:…`, `IP:…`.
-    pub name: Option<String>,
+    /// With exactly these names: `URI:…`, `DNS:…`, `IP:…`. Every one of them.
+    pub names: Vec<String>,
     /// Asked for by exactly this caller.
     pub caller: Option<String>,
     /// By this authority alone.
     pub authority: Option<AuthorityId>,
     /// With the key whose SubjectPublicKeyInfo has this SHA-256.
     pub key: Option<Digest>,
+    /// Of this profile.
+    pub profile: Option<ProfileName>,
+    /// That stand so at [`Self::at`].
+    pub state: Option<RecordState>,
+    /// The time that the state is asked for.
+    pub at: Timestamp,
     /// Issued at this time or later.
     pub issued_from: Option<Timestamp>,
     /// Issued before this time.
     pub issued_to: Option<Timestamp>,
-    /// Expires on the day of this instant or later.
+    /// Whose last second is this one or a later one.
     pub expires_from: Timestamp,
-    /// Expires on the day of this instant or earlier.
+    /// Whose last second is this one or an earlier one.
     pub expires_to: Timestamp,
-    /// How many at most; more than [`RecordFilter::LIMIT_MAX`] counts as that.
+    /// How many at most; more than [`RecordFilter::LIMIT_MAX`] counts as that, and none as one.
     pub limit: u32,
     /// Only what comes after this one.
     pub after: Option<RecordCursor>,
+}
+
+const DAY_SECONDS: i64 = 86_400;
+const LAST_EXPIRY: Timestamp = Timestamp::from_unix(i64::MAX);
+
+fn start_of_day(at: Timestamp) -> Timestamp {
+    Timestamp::from_unix(i64::from(at.day()) * DAY_SECONDS)
 }
 
 impl RecordFilter {
@@ -372,17 +444,9 @@ impl RecordFilter {
     #[must_use]
     pub fn recent(now: Timestamp) -> Self {
         Self {
-            cluster: None,
-            name: None,
-            caller: None,
-            authority: None,
-            key: None,
-            issued_from: None,
-            issued_to: None,
-            expires_from: now.minus(Ttl::days(1)),
+            expires_from: start_of_day(now.minus(Ttl::days(1))),
             expires_to: now.plus(Ttl::days(40)),
-            limit: 100,
-            after: None,
+            ..Self::ever(now)
         }
     }
 
@@ -390,9 +454,30 @@ impl RecordFilter {
     #[must_use]
     pub fn live(now: Timestamp) -> Self {
         Self {
-            expires_from: now,
-            expires_to: Timestamp::from_unix(i64::from(u16::MAX) * 86_400),
-            ..Self::recent(now)
+            expires_from: start_of_day(now),
+            ..Self::ever(now)
+        }
+    }
+
+    /// Everything that is on record; 100 a page.
+    #[must_use]
+    pub fn ever(now: Timestamp) -> Self {
+        Self {
+            serial: None,
+            cluster: None,
+            names: Vec::new(),
+            caller: None,
+            authority: None,
+            key: None,
+            profile: None,
+            state: None,
+            at: now,
+            issued_from: None,
+            issued_to: None,
+            expires_from: Timestamp::EPOCH,
+            expires_to: LAST_EXPIRY,
+            limit: 100,
+            after: None,
         }
     }
 }

@@ -10,11 +10,13 @@ use pki::time::Timestamp;
 use sqlx::FromRow;
 
 use super::StoreError;
+use super::administrators::{BindingRow, ProposalRow, ProposalState};
 use super::model::{
     AuditHead, AuditRow, AuthorityRow, AuthorityState, BundleRow, ClusterRow, CrlRow, CrlShape,
-    EnrolmentRow, Installation, NewRecord, Revocation, RootCrlRow, StatusEvent, StatusPosition,
-    StoredRecord,
+    EnrolmentRow, Installation, NewRecord, RecordCursor, Revocation, RootCrlRow, StatusEvent,
+    StatusPosition, StoredRecord,
 };
+use crate::app::roles::{Role, Scope};
 
 #[derive(FromRow)]
 pub(super) struct RawInstallation {
@@ -379,6 +381,27 @@ impl TryFrom<RawRecord> for StoredRecord {
     }
 }
 
+/// Where a record lies.
+#[derive(FromRow)]
+pub(super) struct RawKey {
+    authority: String,
+    serial: Vec<u8>,
+    issued_at: i64,
+}
+
+impl RawKey {
+    pub(super) fn place(self) -> Result<(AuthorityId, RecordCursor), StoreError> {
+        let cursor = RecordCursor {
+            issued_at: Timestamp::from_unix(self.issued_at),
+            serial: serial("certificate_name", &self.serial)?,
+        };
+        Ok((
+            parse("certificate_name", "authority", &self.authority)?,
+            cursor,
+        ))
+    }
+}
+
 #[derive(FromRow)]
 pub(super) struct RawRevocation {
     serial: Vec<u8>,
@@ -630,6 +653,92 @@ fn split_chain(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         bytes = rest;
     }
     Some(chain)
+}
+
+#[derive(FromRow)]
+pub(super) struct RawBinding {
+    id: String,
+    principal: String,
+    role: String,
+    clusters: Option<String>,
+    created_at: i64,
+    created_by: String,
+    seal: Vec<u8>,
+}
+
+impl TryFrom<RawBinding> for BindingRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawBinding) -> Result<Self, StoreError> {
+        const TABLE: &str = "role_binding";
+        let scope = match raw.clusters {
+            None => Scope::All,
+            Some(names) => serde_json::from_str(&names)
+                .map(Scope::Clusters)
+                .map_err(|_| StoreError::corrupt(TABLE, "clusters"))?,
+        };
+        Ok(Self {
+            id: raw.id,
+            principal: raw.principal,
+            role: Role::parse(&raw.role).ok_or(StoreError::corrupt(TABLE, "role"))?,
+            scope,
+            created_at: Timestamp::from_unix(raw.created_at),
+            created_by: raw.created_by,
+            seal: digest(TABLE, "seal", &raw.seal)?,
+        })
+    }
+}
+
+/// Where a role holds, as it is kept.
+pub(super) fn write_scope(scope: &Scope) -> Option<String> {
+    // A set of names is always written.
+    scope
+        .clusters()
+        .and_then(|names| serde_json::to_string(names).ok())
+}
+
+#[derive(FromRow)]
+pub(super) struct RawProposal {
+    id: String,
+    act: String,
+    kind: String,
+    cluster: Option<String>,
+    changes: String,
+    state: String,
+    created_at: i64,
+    created_by: String,
+    expires_at: i64,
+    decided_at: Option<i64>,
+    decided_by: Option<String>,
+    outcome: Option<String>,
+    seal: Vec<u8>,
+    version: i64,
+}
+
+impl TryFrom<RawProposal> for ProposalRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawProposal) -> Result<Self, StoreError> {
+        const TABLE: &str = "proposal";
+        Ok(Self {
+            id: raw.id,
+            act: raw.act,
+            kind: raw.kind,
+            cluster: raw
+                .cluster
+                .map(|name| parse(TABLE, "cluster", &name))
+                .transpose()?,
+            changes: raw.changes,
+            state: ProposalState::parse(&raw.state).ok_or(StoreError::corrupt(TABLE, "state"))?,
+            created_at: Timestamp::from_unix(raw.created_at),
+            created_by: raw.created_by,
+            expires_at: Timestamp::from_unix(raw.expires_at),
+            decided: raw.decided_at.map(Timestamp::from_unix).zip(raw.decided_by),
+            outcome: raw.outcome,
+            seal: digest(TABLE, "seal", &raw.seal)?,
+            version: raw.version,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -67,8 +67,8 @@ impl Serving {
             serial,
             renew_at,
         } = issued;
-        let issue = TlsSettings::optional_clients(&identity, &snapshot).map_err(Error::internal)?;
-        let admin = TlsSettings::required_clients(&identity, &snapshot).map_err(Error::internal)?;
+        let issue = TlsSettings::new(&identity, &snapshot).map_err(Error::internal)?;
+        let admin = TlsSettings::new(&identity, &snapshot).map_err(Error::internal)?;
         drop(snapshot);
         Ok(Self {
             issue: Arc::new(issue),

@@ -101,6 +101,14 @@ impl Fields {
         &self.subject
     }
 
+    /// The common name of its subject, where there is exactly one.
+    #[must_use]
+    pub fn common_name(&self) -> Option<String> {
+        let mut names = crate::csr::common_names(self.subject()).ok()?;
+        let name = names.pop();
+        name.filter(|_| names.is_empty())
+    }
+
     /// DER of the SubjectPublicKeyInfo.
     #[must_use]
     pub fn spki(&self) -> &[u8] {

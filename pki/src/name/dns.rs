@@ -89,6 +89,24 @@ impl DnsPattern {
         }
     }
 
+    /// Whether every name that fits `other` fits this too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self.0.strip_prefix("**"), other.0.strip_prefix("**")) {
+            (Some(below), Some(other_below)) => other_below.ends_with(below),
+            (Some(below), None) => other.0.len() > below.len() && other.0.ends_with(below),
+            (None, Some(_)) => false,
+            (None, None) => self.0 == other.0,
+        }
+    }
+
+    /// Whether a name fits both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        // Of two patterns that share a name, one is all of it or below the other.
+        self.covers(other) || other.covers(self)
+    }
+
     /// The pattern as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -101,6 +119,7 @@ name_traits!(DnsPattern);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn refuses_what_is_not_a_host_name() {
@@ -132,6 +151,25 @@ mod tests {
                 fits,
                 "{name}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_are_compared_by_what_fits_them(
+            a in "(\\*\\*\\.|\\*\\.)?([ab]\\.){0,2}x",
+            b in "(\\*\\*\\.|\\*\\.)?([ab]\\.){0,2}x",
+            name in "(\\*\\.)?([ab]\\.){0,3}x",
+        ) {
+            let (a, b) = (DnsPattern::parse(&a).unwrap(), DnsPattern::parse(&b).unwrap());
+            let name = DnsName::parse(&name).unwrap();
+            if a.covers(&b) && b.matches(&name) {
+                prop_assert!(a.matches(&name));
+            }
+            if a.matches(&name) && b.matches(&name) {
+                prop_assert!(a.overlaps(&b) && b.overlaps(&a));
+            }
+            prop_assert!(a.covers(&a));
         }
     }
 }

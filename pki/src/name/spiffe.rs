@@ -154,6 +154,36 @@ impl SpiffePattern {
         }
     }
 
+    /// Whether every id that fits `other` fits this too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut wide = self.0[SCHEME.len()..].split('/');
+        let mut narrow = other.0[SCHEME.len()..].split('/');
+        loop {
+            match (wide.next(), narrow.next()) {
+                (None, None) | (Some("**"), Some(_)) => return true,
+                (Some("*"), Some(segment)) if segment != "**" => {}
+                (Some(w), Some(n)) if w == n => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether an id fits both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut ours = self.0[SCHEME.len()..].split('/');
+        let mut theirs = other.0[SCHEME.len()..].split('/');
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some("**"), Some(_)) | (Some(_), Some("**")) => return true,
+                (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// The one id that fits, where there are no wildcards.
     #[must_use]
     pub fn only(&self) -> Option<SpiffeId> {
@@ -281,6 +311,23 @@ mod tests {
                 prop_assert!(SpiffePattern::exactly(&id).matches(&id));
                 prop_assert_eq!(format!("spiffe://{}{}", id.trust_domain(), id.path()), s);
             }
+        }
+
+        #[test]
+        fn patterns_are_compared_by_what_fits_them(
+            a in "spiffe://t(/([ab]|\\*)){1,3}(/\\*\\*)?",
+            b in "spiffe://t(/([ab]|\\*)){1,3}(/\\*\\*)?",
+            id in "spiffe://t(/[ab]){1,4}",
+        ) {
+            let (a, b) = (SpiffePattern::parse(&a).unwrap(), SpiffePattern::parse(&b).unwrap());
+            let id = SpiffeId::parse(&id).unwrap();
+            if a.covers(&b) && b.matches(&id) {
+                prop_assert!(a.matches(&id));
+            }
+            if a.matches(&id) && b.matches(&id) {
+                prop_assert!(a.overlaps(&b) && b.overlaps(&a));
+            }
+            prop_assert!(a.covers(&a));
         }
 
         #[test]

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod audit;
+mod search;
 mod status;
 
 use std::future::Future;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use audit::*;
+use search::*;
 use status::*;
 
 /// 2026-11-25T02:53:00Z, a Wednesday.
@@ -67,8 +69,9 @@ contract!(
     an_enrolment_is_good_for_one_key,
     an_enrolment_races_to_one_winner,
     a_refused_record_leaves_the_enrolment_unused,
-    pages_of_a_search_have_no_gap,
-    a_search_keeps_to_its_filter,
+    a_search_finds_what_fits_page_by_page,
+    a_page_has_a_bound,
+    a_page_ends_where_enough_was_looked_at,
     revocations_are_final_and_holds_are_not,
     a_revocation_has_its_place_in_the_log,
     of_many_that_revoke_one_does,
@@ -641,11 +644,11 @@ async fn names_with_sql_in_them_are_names(store: Store) {
         .await
         .unwrap();
     let mut filter = RecordFilter::recent(NOW);
-    filter.name = Some(evil.to_owned());
+    filter.names = vec![evil.to_owned()];
     filter.caller = Some(new.caller.clone());
-    assert_eq!(store.search(&filter).await.unwrap()[0].record, new);
-    filter.name = Some("' OR '1'='1".to_owned());
-    assert!(store.search(&filter).await.unwrap().is_empty());
+    assert_eq!(found(&store, &filter).await[0].record, new);
+    filter.names = vec!["' OR '1'='1".to_owned()];
+    assert!(found(&store, &filter).await.is_empty());
     let mut words = told(evil, 0);
     words[0].actor = evil.to_owned();
     words[0].detail = evil.to_owned();
@@ -773,95 +776,6 @@ async fn a_refused_record_leaves_the_enrolment_unused(store: Store) {
     );
 }
 
-async fn pages_of_a_search_have_no_gap(store: Store) {
-    let id = furnish(&store).await;
-    let records: Vec<_> = (0..70).map(|n| record(&id, n)).collect();
-    store.record_batch(&records).await.unwrap();
-    for name in [None, Some("DNS:ä.example".to_owned())] {
-        let mut filter = RecordFilter::recent(NOW);
-        filter.limit = 16;
-        filter.name = name;
-        let mut found = Vec::new();
-        loop {
-            let page = store.search(&filter).await.unwrap();
-            assert!(page.len() <= 16);
-            let Some(last) = page.last() else { break };
-            filter.after = Some(last.cursor());
-            found.extend(page.into_iter().map(|stored| stored.record));
-        }
-        let mut expected = records.clone();
-        expected.sort_by_key(|r| std::cmp::Reverse((r.issued_at, r.serial)));
-        assert!(found == expected, "{} of {}", found.len(), expected.len());
-    }
-}
-
-async fn a_search_keeps_to_its_filter(store: Store) {
-    let id = furnish(&store).await;
-    let mut records: Vec<_> = (0..6).map(|n| record(&id, n)).collect();
-    records[4].cluster = ClusterName::parse("other").unwrap();
-    let far = NOW.plus(Ttl::days(90));
-    records[5].not_after = far;
-    records[5].serial = serial(5, far);
-    store.record_batch(&records).await.unwrap();
-    let all = RecordFilter::recent(NOW);
-    let count = async |filter: RecordFilter| store.search(&filter).await.unwrap().len();
-    assert_eq!(count(all.clone()).await, 5);
-    let cluster = Some(records[4].cluster.clone());
-    assert_eq!(
-        count(RecordFilter {
-            cluster,
-            ..all.clone()
-        })
-        .await,
-        1
-    );
-    let caller = Some("caller 1".to_owned());
-    assert_eq!(
-        count(RecordFilter {
-            caller,
-            ..all.clone()
-        })
-        .await,
-        2
-    );
-    let name = Some(records[2].names[0].clone());
-    assert_eq!(
-        count(RecordFilter {
-            name: name.clone(),
-            ..all.clone()
-        })
-        .await,
-        1
-    );
-    assert_eq!(
-        count(RecordFilter {
-            name,
-            expires_to: NOW,
-            ..all.clone()
-        })
-        .await,
-        0
-    );
-    assert_eq!(
-        count(RecordFilter {
-            expires_from: far,
-            expires_to: far,
-            ..all.clone()
-        })
-        .await,
-        1
-    );
-    assert_eq!(
-        count(RecordFilter {
-            limit: u32::MAX,
-            ..all.clone()
-        })
-        .await,
-        5
-    );
-    assert_eq!(count(RecordFilter { limit: 2, ..all }).await, 2);
-}
-
 async fn the_clock_only_rises_until_accepted(store: Store) {
     assert_eq!(store.clock_high_water().await.unwrap(), None);
     store.raise_clock_high_water(later(10)).await.unwrap();
@@ -932,8 +846,8 @@ async fn past_records_are_dropped(store: Store) {
     assert_eq!(store.record(&records[0].serial).await.unwrap(), None);
     assert!(store.record(&records[1].serial).await.unwrap().is_some());
     let mut by_name = RecordFilter::recent(NOW);
-    by_name.name = Some("DNS:ä.example".to_owned());
-    assert_eq!(store.search(&by_name).await.unwrap().len(), 1);
+    by_name.names = vec!["DNS:ä.example".to_owned()];
+    assert_eq!(found(&store, &by_name).await.len(), 1);
     assert_eq!(
         store.record_batch(&[record(&id, 3)]).await.unwrap()[0]
             .as_ref()
@@ -987,7 +901,9 @@ async fn a_sqlite_file_is_its_owners_alone_and_opens_again() {
             "0002 revocation and status",
             "0003 envelope keys",
             "0004 publication and ends",
-            "0005 audit"
+            "0005 audit",
+            "0006 search",
+            "0007 administration",
         ]
     );
     let store = Store::open(&url).await.unwrap();
@@ -1129,13 +1045,8 @@ async fn while_postgres_is_down_nothing_is_recorded_and_afterwards_nothing_is_ha
     // As many records as the log counts: those that were answered, and perhaps a batch whose answer was lost.
     let mut filter = RecordFilter::recent(NOW);
     (filter.expires_to, filter.limit) = (NOW.plus(Ttl::days(400)), 500);
-    let mut indices = Vec::new();
-    loop {
-        let page = store.search(&filter).await.unwrap();
-        let Some(last) = page.last() else { break };
-        filter.after = Some(last.cursor());
-        indices.extend(page.iter().map(|stored| stored.log_index));
-    }
+    let all = found(&store, &filter).await;
+    let mut indices: Vec<_> = all.iter().map(|stored| stored.log_index).collect();
     indices.sort_unstable();
     assert_eq!(indices, (0..=next).collect::<Vec<_>>());
     shutdown.cancel();
@@ -1203,15 +1114,10 @@ async fn a_locked_table_and_a_stopped_server_are_unavailable_within_seconds() {
             Err(error) => assert!(error.is_retryable(), "{error:?}"),
         }
     }
-    let mut found: Vec<_> = store
-        .search(&RecordFilter::recent(NOW))
-        .await
-        .unwrap()
-        .iter()
-        .map(|stored| stored.log_index)
-        .collect();
-    found.sort_unstable();
-    assert_eq!(found, (0..=last.unwrap()).collect::<Vec<_>>());
+    let all = found(&store, &RecordFilter::recent(NOW)).await;
+    let mut indices: Vec<_> = all.iter().map(|stored| stored.log_index).collect();
+    indices.sort_unstable();
+    assert_eq!(indices, (0..=last.unwrap()).collect::<Vec<_>>());
 }
 
 /// Runs all at once and gives the results in order.

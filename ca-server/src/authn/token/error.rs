@@ -107,7 +107,7 @@ pub enum TokenError {
     #[error("the token's type is {0:?}, expected \"JWT\" or none")]
     Type(String),
     /// Signed by an algorithm that is not the key's.
-    #[error("the token's algorithm is {got:?}, expected {}", expected.map_or("one of RS256, RS384, RS512, ES256, ES384", Algorithm::as_str))]
+    #[error("the token's algorithm is {got:?}, expected {}", expected.map_or("one of RS256, RS384, RS512, ES256, ES384, EdDSA", Algorithm::as_str))]
     Algorithm {
         /// What the header says.
         got: String,
@@ -211,7 +211,7 @@ impl TokenError {
         }
     }
 
-    pub(super) fn json(part: TokenPart, error: &serde_json::Error) -> Self {
+    pub(in crate::authn) fn json(part: TokenPart, error: &serde_json::Error) -> Self {
         Self::Json {
             part,
             detail: clip(&error.to_string()),
@@ -225,7 +225,7 @@ const QUOTED_BYTES: usize = 200;
 const QUOTED_ENTRIES: usize = 8;
 
 /// The beginning of a stranger's text, so that a refusal's log line stays short.
-pub(super) fn clip(text: &str) -> String {
+pub(in crate::authn) fn clip(text: &str) -> String {
     if text.len() <= QUOTED_BYTES {
         return text.to_owned();
     }
@@ -236,6 +236,6 @@ pub(super) fn clip(text: &str) -> String {
     format!("{}...", &text[..end])
 }
 
-pub(super) fn clip_list(list: &[String]) -> Vec<String> {
+pub(in crate::authn) fn clip_list(list: &[String]) -> Vec<String> {
     list.iter().take(QUOTED_ENTRIES).map(|s| clip(s)).collect()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 /// A `T` that was written as an object. Derived structs also read an array of their fields in order: `["RS256"]`
 /// would be a header. Members that `T` knows may not come twice; those it does not know are skipped.
-pub(super) struct Object<T>(pub(super) T);
+pub(in crate::authn) struct Object<T>(pub(in crate::authn) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -32,12 +32,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// Whether a member is there at all, `null` included. With `#[serde(default, deserialize_with = "present")]`.
-pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(in crate::authn) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// A string or a list of strings, as RFC 7519 §4.1.3 writes audiences.
-pub(super) struct OneOrMany(pub(super) Vec<String>);
+pub(in crate::authn) struct OneOrMany(pub(in crate::authn) Vec<String>);
 
 impl<'de> Deserialize<'de> for OneOrMany {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,6 +1,8 @@
 //! The keys of a token issuer, pinned: a JSON Web Key Set (RFC 7517 §5) as bytes, checked once.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use pki::crypto;
+use pki::key::{PublicKey, SignatureAlgorithm};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
     RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents,
@@ -31,6 +33,8 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
+    /// Ed25519 (RFC 8037 §3.1).
+    EdDsa,
 }
 
 impl Algorithm {
@@ -43,6 +47,7 @@ impl Algorithm {
             "RS512" => Self::Rs512,
             "ES256" => Self::Es256,
             "ES384" => Self::Es384,
+            "EdDSA" => Self::EdDsa,
             _ => return None,
         })
     }
@@ -56,6 +61,7 @@ impl Algorithm {
             Self::Rs512 => "RS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
         }
     }
 }
@@ -65,6 +71,7 @@ impl Algorithm {
 enum Material {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     Ec { point: Vec<u8> },
+    Ed(PublicKey),
 }
 
 /// One pinned key: its id, its algorithm, its public half.
@@ -91,12 +98,22 @@ impl Key {
             Algorithm::Rs384 => &RSA_PKCS1_2048_8192_SHA384,
             Algorithm::Rs512 => &RSA_PKCS1_2048_8192_SHA512,
             Algorithm::Es256 | Algorithm::Es384 => return self.verifies_ec(message, signature),
+            Algorithm::EdDsa => return self.verifies_ed(message, signature),
         };
         match &self.material {
             Material::Rsa { n, e } => RsaPublicKeyComponents { n, e }
                 .verify(rsa, message, signature)
                 .is_ok(),
-            Material::Ec { .. } => false,
+            Material::Ec { .. } | Material::Ed(_) => false,
+        }
+    }
+
+    fn verifies_ed(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.material {
+            Material::Ed(key) => {
+                crypto::verify(key, SignatureAlgorithm::Ed25519, message, signature).is_ok()
+            }
+            Material::Rsa { .. } | Material::Ec { .. } => false,
         }
     }
 
@@ -109,7 +126,7 @@ impl Key {
             Material::Ec { point } => UnparsedPublicKey::new(ec, point)
                 .verify(message, signature)
                 .is_ok(),
-            Material::Rsa { .. } => false,
+            Material::Rsa { .. } | Material::Ed(_) => false,
         }
     }
 }
@@ -124,7 +141,7 @@ impl Jwks {
     /// Reads a key set as an API server writes it at `/openid/v1/jwks`: at most 64 KiB and 64 keys.
     ///
     /// RSA keys of 2048 to 4096 bits sign RS256, or RS384 or RS512 where `alg` says so; keys on P-256 sign ES256, on
-    /// P-384 ES384. Keys of other types, curves, algorithms or uses are skipped (RFC 7517 §5). A point's place on its
+    /// P-384 ES384, Ed25519 keys EdDSA. Keys of other types, curves, algorithms or uses are skipped (RFC 7517 §5). A point's place on its
     /// curve is checked by the first signature check; a key off the curve verifies nothing.
     ///
     /// # Errors
@@ -244,6 +261,10 @@ impl RawKey {
                 algorithm.unwrap_or(Algorithm::Es384),
                 ec(self.x.as_deref(), self.y.as_deref(), 48)?,
             ),
+            ("OKP", Some("Ed25519")) => (
+                algorithm.unwrap_or(Algorithm::EdDsa),
+                ed(self.x.as_deref())?,
+            ),
             _ => return Ok(None),
         };
         let (algorithm, material) = found;
@@ -269,6 +290,7 @@ fn fits(algorithm: Algorithm, material: &Material) -> bool {
         (Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512, Material::Rsa { .. }) => true,
         (Algorithm::Es256, Material::Ec { point }) => point.len() == 1 + 2 * 32,
         (Algorithm::Es384, Material::Ec { point }) => point.len() == 1 + 2 * 48,
+        (Algorithm::EdDsa, Material::Ed(_)) => true,
         _ => false,
     }
 }
@@ -311,6 +333,23 @@ fn ec(x: Option<&str>, y: Option<&str>, length: usize) -> Result<Material, KeyFa
     Ok(Material::Ec { point })
 }
 
+/// SubjectPublicKeyInfo of Ed25519 up to the point (RFC 8410 §4).
+const ED25519_SPKI: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+/// Points of small order, for which anyone can sign, are refused with the others that `pki` does not take.
+fn ed(x: Option<&str>) -> Result<Material, KeyFault> {
+    let point = decode(x.ok_or(KeyFault::Missing("x"))?)?;
+    if point.len() != 32 {
+        return Err(KeyFault::Coordinate);
+    }
+    let spki = [&ED25519_SPKI, point.as_slice()].concat();
+    PublicKey::from_spki(&spki)
+        .map(Material::Ed)
+        .map_err(|_| KeyFault::Point)
+}
+
 /// A number, most significant byte first. Leading zeros, which RFC 7518 §6.3.1.1 says some producers write, are dropped.
 fn unsigned(text: &str) -> Result<Vec<u8>, KeyFault> {
     let bytes = decode(text)?;
@@ -349,7 +388,9 @@ pub enum JwksError {
     #[error("a key without a \"kid\" must be the only key of its set")]
     MissingId,
     /// None that signs tokens.
-    #[error("the key set has no usable key, expected RSA of 2048 to 4096 bits, P-256 or P-384")]
+    #[error(
+        "the key set has no usable key, expected RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519"
+    )]
     NoUsableKey,
 }
 
@@ -379,6 +420,9 @@ pub enum KeyFault {
     /// Not of the curve's length.
     #[error("a coordinate is not of its curve's length (RFC 7518 §6.2.1.2)")]
     Coordinate,
+    /// An Ed25519 point that is not canonical or of small order.
+    #[error("the Ed25519 point is not canonical or of small order: anyone could sign for it")]
+    Point,
     /// Another kind of key signs by this algorithm.
     #[error("a key of this type cannot sign by {0}")]
     OtherAlgorithm(&'static str),
@@ -417,7 +461,8 @@ mod tests {
     fn keys_that_do_not_sign_tokens_are_skipped() {
         let forge = Forge::new();
         for skipped in [
-            json!({"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "ed"}),
+            json!({"kty": "OKP", "crv": "Ed448", "x": "AA", "kid": "ed"}),
+            json!({"kty": "OKP", "crv": "X25519", "x": "AA", "kid": "x"}),
             json!({"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}),
             json!({"kty": "made-up"}),
             with(forge.rsa_jwk(), "use", json!("enc")),
@@ -494,6 +539,47 @@ mod tests {
             } else {
                 assert_eq!(found, Err(JwksError::Key { at: 0, why }));
             }
+        }
+    }
+
+    #[test]
+    fn ed25519_keys_are_taken_and_weak_ones_are_not() {
+        let forge = Forge::new();
+        let good = forge.ed_jwk();
+        assert_eq!(
+            parse(&json!([good])).unwrap().keys[0].algorithm,
+            Algorithm::EdDsa
+        );
+        let identity = {
+            let mut point = [0; 32];
+            point[0] = 1;
+            b64(&point)
+        };
+        for (key, why) in [
+            (with(good.clone(), "x", json!(identity)), KeyFault::Point),
+            (
+                with(good.clone(), "x", json!(b64(&[0; 32]))),
+                KeyFault::Point,
+            ),
+            (
+                with(good.clone(), "x", json!(b64(&[0xff; 32]))),
+                KeyFault::Point,
+            ),
+            (
+                with(good.clone(), "x", json!(b64(&[7; 31]))),
+                KeyFault::Coordinate,
+            ),
+            (with(good.clone(), "x", Value::Null), KeyFault::Missing("x")),
+            (
+                with(good, "alg", json!("ES256")),
+                KeyFault::OtherAlgorithm("ES256"),
+            ),
+            (
+                with(forge.ec_jwk(), "alg", json!("EdDSA")),
+                KeyFault::OtherAlgorithm("EdDSA"),
+            ),
+        ] {
+            assert_eq!(parse(&json!([key])), Err(JwksError::Key { at: 0, why }));
         }
     }
 

@@ -14,9 +14,9 @@
 
 mod cache;
 mod claims;
-mod error;
+pub(in crate::authn) mod error;
 mod issuer;
-mod json;
+pub(in crate::authn) mod json;
 mod jwks;
 mod patience;
 mod review;
@@ -25,7 +25,7 @@ mod verify;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
-mod testing;
+pub(in crate::authn) mod testing;
 
 pub use cache::TokenCache;
 pub use claims::{BoundNode, BoundPod, Expected, ServiceAccount, ServiceAccountClaims, check};
@@ -44,10 +44,10 @@ use pki::time::{Timestamp, Ttl};
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// How far the clocks of a cluster and of this server may be apart, in seconds. Replicas may differ by 5 s from each other.
-const LEEWAY_SECONDS: i64 = 10;
+pub(in crate::authn) const LEEWAY_SECONDS: i64 = 10;
 
 /// The window `not_before` to `expires_at`, widened by the leeway, holds `now`.
-fn check_window(
+pub(in crate::authn) fn check_window(
     not_before: Timestamp,
     expires_at: Timestamp,
     now: Timestamp,

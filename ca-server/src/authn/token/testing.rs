@@ -5,35 +5,37 @@ use pki::time::Timestamp;
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair,
 };
 use serde_json::{Value, json};
 
 use super::{TokenIssuer, TokenIssuerConfig};
 
-pub(super) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-pub(super) const EC_KID: &str = "ec-1";
-pub(super) const RSA_KID: &str = "rsa-1";
-pub(super) const NOW: i64 = 1_795_488_780;
+pub(in crate::authn) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(in crate::authn) const EC_KID: &str = "ec-1";
+pub(in crate::authn) const ED_KID: &str = "ed-1";
+pub(in crate::authn) const RSA_KID: &str = "rsa-1";
+pub(in crate::authn) const NOW: i64 = 1_795_488_780;
 
 /// Known to everyone who has the source: it must never sign anything but these tests' tokens.
 const RSA_TEST_ONLY: &str = include_str!("testdata/test-only-rsa-2048.pkcs8.pem");
 
-pub(super) fn now() -> Timestamp {
+pub(in crate::authn) fn now() -> Timestamp {
     Timestamp::from_unix(NOW)
 }
 
-/// Holds a P-256 key, made anew, and the test-only RSA key.
-pub(super) struct Forge {
+/// Holds a P-256 and an Ed25519 key, made anew, and the test-only RSA key.
+pub(in crate::authn) struct Forge {
     ec_pkcs8: Vec<u8>,
     ec: EcdsaKeyPair,
+    ed: Ed25519KeyPair,
     rsa: RsaKeyPair,
     random: SystemRandom,
 }
 
 impl Forge {
-    pub(super) fn new() -> Self {
+    pub(in crate::authn) fn new() -> Self {
         let random = SystemRandom::new();
         let ec_pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
             .unwrap()
@@ -46,15 +48,18 @@ impl Forge {
             .filter(|line| !line.starts_with("-----"))
             .collect();
         let rsa = RsaKeyPair::from_pkcs8(&Base64::decode_vec(&text).unwrap()).unwrap();
+        let ed = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+        let ed = Ed25519KeyPair::from_pkcs8(ed.as_ref()).unwrap();
         Self {
             ec_pkcs8,
             ec,
+            ed,
             rsa,
             random,
         }
     }
 
-    pub(super) fn ec_jwk(&self) -> Value {
+    pub(in crate::authn) fn ec_jwk(&self) -> Value {
         let point = self.ec.public_key().as_ref();
         json!({
             "kty": "EC", "crv": "P-256", "kid": EC_KID, "use": "sig", "alg": "ES256",
@@ -62,7 +67,7 @@ impl Forge {
         })
     }
 
-    pub(super) fn rsa_jwk(&self) -> Value {
+    pub(in crate::authn) fn rsa_jwk(&self) -> Value {
         let public: PublicKeyComponents<Vec<u8>> = self.rsa.public().into();
         json!({
             "kty": "RSA", "kid": RSA_KID, "use": "sig", "alg": "RS256",
@@ -70,24 +75,38 @@ impl Forge {
         })
     }
 
-    pub(super) fn ec_point(&self) -> &[u8] {
+    pub(in crate::authn) fn ed_jwk(&self) -> Value {
+        json!({
+            "kty": "OKP", "crv": "Ed25519", "kid": ED_KID, "use": "sig", "alg": "EdDSA",
+            "x": b64(self.ed.public_key().as_ref()),
+        })
+    }
+
+    /// Signed by the Ed25519 key, whatever the header says.
+    pub(in crate::authn) fn ed_token(&self, header: &[u8], payload: &[u8]) -> String {
+        let message = message(header, payload);
+        let signature = b64(self.ed.sign(message.as_bytes()).as_ref());
+        format!("{message}.{signature}")
+    }
+
+    pub(in crate::authn) fn ec_point(&self) -> &[u8] {
         self.ec.public_key().as_ref()
     }
 
-    pub(super) fn jwks(&self) -> Value {
+    pub(in crate::authn) fn jwks(&self) -> Value {
         json!({"keys": [self.ec_jwk(), self.rsa_jwk()]})
     }
 
-    pub(super) fn issuer(&self) -> TokenIssuer {
+    pub(in crate::authn) fn issuer(&self) -> TokenIssuer {
         issuer_of(&self.jwks())
     }
 
-    pub(super) fn ec_signature(&self, message: &str) -> Vec<u8> {
+    pub(in crate::authn) fn ec_signature(&self, message: &str) -> Vec<u8> {
         let signature = self.ec.sign(&self.random, message.as_bytes()).unwrap();
         signature.as_ref().to_vec()
     }
 
-    pub(super) fn ec_der_signature(&self, message: &str) -> Vec<u8> {
+    pub(in crate::authn) fn ec_der_signature(&self, message: &str) -> Vec<u8> {
         let key = EcdsaKeyPair::from_pkcs8(
             &ECDSA_P256_SHA256_ASN1_SIGNING,
             &self.ec_pkcs8,
@@ -99,18 +118,18 @@ impl Forge {
     }
 
     /// Signed by the P-256 key, whatever the header says.
-    pub(super) fn ec_token(&self, header: &[u8], payload: &[u8]) -> String {
+    pub(in crate::authn) fn ec_token(&self, header: &[u8], payload: &[u8]) -> String {
         let message = message(header, payload);
         let signature = b64(&self.ec_signature(&message));
         format!("{message}.{signature}")
     }
 
     /// Signed by the RSA key with SHA-256, whatever the header says.
-    pub(super) fn rsa_token(&self, header: &[u8], payload: &[u8]) -> String {
+    pub(in crate::authn) fn rsa_token(&self, header: &[u8], payload: &[u8]) -> String {
         self.rsa_token_by(&RSA_PKCS1_SHA256, header, payload)
     }
 
-    pub(super) fn rsa_sha512_token(&self, header: &[u8], payload: &[u8]) -> String {
+    pub(in crate::authn) fn rsa_sha512_token(&self, header: &[u8], payload: &[u8]) -> String {
         self.rsa_token_by(&RSA_PKCS1_SHA512, header, payload)
     }
 
@@ -129,29 +148,29 @@ impl Forge {
     }
 
     /// A good ES256 header with these claims.
-    pub(super) fn with_claims(&self, claims: &Value) -> String {
+    pub(in crate::authn) fn with_claims(&self, claims: &Value) -> String {
         self.with_payload(&claims.to_string())
     }
 
-    pub(super) fn with_payload(&self, payload: &str) -> String {
+    pub(in crate::authn) fn with_payload(&self, payload: &str) -> String {
         self.ec_token(&ec_header(), payload.as_bytes())
     }
 
     /// Good claims, and one of them set to `value`.
-    pub(super) fn with(&self, claim: &str, value: Value) -> String {
+    pub(in crate::authn) fn with(&self, claim: &str, value: Value) -> String {
         let mut claims = claims();
         claims[claim] = value;
         self.with_claims(&claims)
     }
 
-    pub(super) fn without(&self, claim: &str) -> String {
+    pub(in crate::authn) fn without(&self, claim: &str) -> String {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(claim).unwrap();
         self.with_claims(&claims)
     }
 
     /// A good header with a member more, signed by the P-256 key.
-    pub(super) fn with_header(&self, member: &str, value: Value) -> String {
+    pub(in crate::authn) fn with_header(&self, member: &str, value: Value) -> String {
         let mut header: Value = serde_json::from_slice(&ec_header()).unwrap();
         header[member] = value;
         self.ec_token(
@@ -161,26 +180,26 @@ impl Forge {
     }
 }
 
-pub(super) fn issuer_of(jwks: &Value) -> TokenIssuer {
+pub(in crate::authn) fn issuer_of(jwks: &Value) -> TokenIssuer {
     let config = json!({"issuer": ISSUER, "jwks": jwks});
     let config: TokenIssuerConfig = serde_json::from_value(config).unwrap();
     config.try_into().unwrap()
 }
 
-pub(super) fn ec_header() -> Vec<u8> {
+pub(in crate::authn) fn ec_header() -> Vec<u8> {
     json!({"alg": "ES256", "kid": EC_KID})
         .to_string()
         .into_bytes()
 }
 
-pub(super) fn rsa_header() -> Vec<u8> {
+pub(in crate::authn) fn rsa_header() -> Vec<u8> {
     json!({"alg": "RS256", "kid": RSA_KID})
         .to_string()
         .into_bytes()
 }
 
 /// What kube-apiserver 1.34 writes into a projected token.
-pub(super) fn claims() -> Value {
+pub(in crate::authn) fn claims() -> Value {
     json!({
         "aud": ["istio-ca"],
         "exp": NOW + 43_100,
@@ -198,10 +217,10 @@ pub(super) fn claims() -> Value {
     })
 }
 
-pub(super) fn b64(bytes: &[u8]) -> String {
+pub(in crate::authn) fn b64(bytes: &[u8]) -> String {
     Base64UrlUnpadded::encode_string(bytes)
 }
 
-pub(super) fn message(header: &[u8], payload: &[u8]) -> String {
+pub(in crate::authn) fn message(header: &[u8], payload: &[u8]) -> String {
     format!("{}.{}", b64(header), b64(payload))
 }

@@ -152,6 +152,11 @@ impl VerifiedPayload {
     pub fn claims(&self) -> Result<ServiceAccountClaims, TokenError> {
         ServiceAccountClaims::parse(&self.0)
     }
+
+    /// The claims as they were signed, for who reads other ones.
+    pub(in crate::authn) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for VerifiedPayload {

@@ -4,6 +4,7 @@
 //! pooler in session mode would swallow them there.
 
 mod administration;
+mod administrators;
 mod audit;
 mod crls;
 mod enrolments;

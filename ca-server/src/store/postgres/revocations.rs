@@ -53,12 +53,12 @@ macro_rules! change_statement {
 
 /// A hold becomes a revocation; nothing else replaces what stands.
 const REVOKE: &str = change_statement!(
-    "SELECT i.*, k.next_index, c.not_after AS ends FROM input i \
+    "SELECT i.*, k.next_index, c.not_after AS ends, c.issued_at FROM input i \
          JOIN locked k ON k.authority = i.authority \
          JOIN certificate c ON c.authority = i.authority AND c.expires_day = i.expires_day \
          AND c.serial = i.serial",
-    "INSERT INTO revocation AS v (authority, serial, revoked_at, reason, not_after) \
-         SELECT authority, serial, at, reason, ends FROM known \
+    "INSERT INTO revocation AS v (authority, serial, revoked_at, reason, not_after, issued_at) \
+         SELECT authority, serial, at, reason, ends, issued_at FROM known \
          ON CONFLICT (authority, serial) DO UPDATE \
          SET revoked_at = excluded.revoked_at, reason = excluded.reason \
          WHERE v.reason = 6 AND excluded.reason <> 6 \

@@ -4,12 +4,14 @@
 
 use pki::name::AuthorityId;
 use pki::serial::Serial;
-use pki::time::Timestamp;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
 
 use super::Postgres;
 use crate::store::StoreError;
-use crate::store::model::{RecordFilter, StoredRecord};
-use crate::store::rows::{RawRecord, all};
+use crate::store::model::{RecordCursor, RecordFilter, StoredRecord};
+use crate::store::rows::{RawKey, RawRecord, all};
+use crate::store::search::{By, Read, Span};
 
 macro_rules! select {
     ($from:literal) => {
@@ -19,54 +21,53 @@ macro_rules! select {
              c.certificate_digest, c.der, c.caller_kind, c.caller, c.caller_detail, c.profile, \
              c.asked_names, c.asked_ttl, c.granted_ttl, c.rule, c.bundle_sequence, c.request_id, \
              v.revoked_at, v.reason ",
-            $from
+            $from,
+            "LEFT JOIN revocation v ON v.authority = c.authority AND v.serial = c.serial "
         )
     };
 }
 
-/// A page of records: where they are looked for, the name's own condition, and the columns that order them.
-macro_rules! page {
-    ($from:literal, $which:literal, $at:literal) => {
+/// Records that have what is asked for, newest first: an index has them in this order in each partition, and the planner
+/// merges those of the days that are asked for.
+macro_rules! newest {
+    ($which:literal) => {
         concat!(
-            select!($from),
-            "LEFT JOIN revocation v ON v.authority = c.authority AND v.serial = c.serial \
-             WHERE c.expires_day BETWEEN $1 AND $2 ",
+            select!("FROM certificate c "),
+            "WHERE c.expires_day BETWEEN $1 AND $2 AND (c.issued_at, c.serial) < ($3, $4::bytea) \
+             AND c.issued_at >= $5 AND ",
             $which,
-            " AND ($3::text IS NULL OR c.cluster = $3) AND ($4::text IS NULL OR c.caller = $4) \
-             AND ($9::text IS NULL OR c.authority = $9) \
-             AND ($11::bigint IS NULL OR c.issued_at >= $11) \
-             AND ($12::bigint IS NULL OR c.issued_at < $12) \
-             AND ($5::bigint IS NULL OR (",
-            $at,
-            ".issued_at, ",
-            $at,
-            ".serial) < ($5, $6::bytea)) ORDER BY ",
-            $at,
-            ".issued_at DESC, ",
-            $at,
-            ".serial DESC LIMIT $7"
+            " ORDER BY c.issued_at DESC, c.serial DESC LIMIT $6"
         )
     };
 }
 
-const BY_NAME: &str = page!(
-    "FROM certificate_name n \
-     JOIN certificate c ON c.authority = n.authority \
-     AND c.expires_day = n.expires_day AND c.serial = n.serial ",
-    "AND n.name = $8 AND n.expires_day BETWEEN $1 AND $2 \
-     AND ($10::bytea IS NULL OR c.key_digest = $10)",
-    "n"
-);
-const BY_KEY: &str = page!(
-    "FROM certificate c ",
-    "AND $8::text IS NULL AND c.key_digest = $10",
-    "c"
-);
-const BY_TIME: &str = page!(
-    "FROM certificate c ",
-    "AND $8::text IS NULL AND $10::bytea IS NULL",
-    "c"
-);
+const BY_KEY: &str = newest!("c.key_digest = $7");
+const BY_CALLER: &str = newest!("c.caller = $7");
+const BY_PROFILE: &str =
+    newest!("c.profile = $7 AND c.profile <> 'workload' AND c.profile <> 'workload-ephemeral'");
+const BY_AUTHORITY: &str = newest!("c.authority = $7");
+const BY_CLUSTER: &str = newest!("c.cluster = $7");
+const BY_TIME: &str = newest!("true");
+
+/// Where records lie, from a table beside theirs.
+macro_rules! keys {
+    ($from:literal, $which:literal) => {
+        concat!(
+            "SELECT authority, serial, issued_at FROM ",
+            $from,
+            " WHERE (issued_at, serial) < ($1, $2::bytea) AND issued_at >= $3 AND ",
+            $which,
+            " ORDER BY issued_at DESC, serial DESC LIMIT $4"
+        )
+    };
+}
+
+const KEYS_OF_NAME: &str = keys!("certificate_name", "name = $5");
+const KEYS_OF_HELD: &str = keys!("revocation", "reason = 6");
+const KEYS_OF_REVOKED: &str = keys!("revocation", "reason <> 6");
+
+type Records = QueryAs<'static, sqlx::Postgres, RawRecord, PgArguments>;
+type Keys = QueryAs<'static, sqlx::Postgres, RawKey, PgArguments>;
 
 impl Postgres {
     pub(in crate::store) async fn record(
@@ -77,10 +78,9 @@ impl Postgres {
             return Ok(None);
         };
         // The key begins with the authority: one probe for each that has a log.
-        let row: Option<RawRecord> = sqlx::query_as(select!(
-            "FROM certificate c \
-             LEFT JOIN revocation v ON v.authority = c.authority AND v.serial = c.serial \
-             WHERE c.authority = ANY (ARRAY(SELECT authority FROM issuance_log)) \
+        let row: Option<RawRecord> = sqlx::query_as(concat!(
+            select!("FROM certificate c "),
+            "WHERE c.authority = ANY (ARRAY(SELECT authority FROM issuance_log)) \
              AND c.expires_day = $1 AND c.serial = $2 LIMIT 1"
         ))
         .persistent(false)
@@ -99,10 +99,9 @@ impl Postgres {
         let Some(day) = serial.expires_day() else {
             return Ok(None);
         };
-        let row: Option<RawRecord> = sqlx::query_as(select!(
-            "FROM certificate c \
-             LEFT JOIN revocation v ON v.authority = c.authority AND v.serial = c.serial \
-             WHERE c.authority = $1 AND c.expires_day = $2 AND c.serial = $3"
+        let row: Option<RawRecord> = sqlx::query_as(concat!(
+            select!("FROM certificate c "),
+            "WHERE c.authority = $1 AND c.expires_day = $2 AND c.serial = $3"
         ))
         .persistent(false)
         .bind(authority.as_str())
@@ -113,35 +112,75 @@ impl Postgres {
         row.map(TryInto::try_into).transpose()
     }
 
-    pub(in crate::store) async fn search(
+    pub(in crate::store) async fn read_records(
         &self,
         filter: &RecordFilter,
-    ) -> Result<Vec<StoredRecord>, StoreError> {
-        let statement = match (&filter.name, &filter.key) {
-            (Some(_), _) => BY_NAME,
-            (None, Some(_)) => BY_KEY,
-            (None, None) => BY_TIME,
+        after: Option<RecordCursor>,
+        limit: usize,
+    ) -> Result<Read, StoreError> {
+        let span = Span::of(filter, after);
+        let size = i64::try_from(limit).unwrap_or(i64::MAX);
+        let newest = |statement: &'static str| -> Records {
+            let (from, to) = filter.days();
+            sqlx::query_as(statement)
+                .persistent(false)
+                .bind(i32::from(from))
+                .bind(i32::from(to))
+                .bind(span.before.0)
+                .bind(span.before.1.clone())
+                .bind(span.from)
+                .bind(size)
         };
-        let statement = sqlx::query_as(statement)
-            .persistent(false)
-            .bind(i32::from(filter.expires_from.day()))
-            .bind(i32::from(filter.expires_to.day()))
-            .bind(filter.cluster.as_ref().map(|cluster| cluster.as_str()))
-            .bind(filter.caller.as_deref())
-            .bind(filter.after.map(|after| after.issued_at.unix()))
-            .bind(filter.after.map(|after| after.serial.as_bytes().to_vec()))
-            .bind(i64::from(filter.limit.min(RecordFilter::LIMIT_MAX)))
-            .bind(filter.name.as_deref())
-            .bind(
-                filter
-                    .authority
-                    .as_ref()
-                    .map(|authority| authority.as_str()),
-            )
-            .bind(filter.key.map(|key| key.to_vec()))
-            .bind(filter.issued_from.map(Timestamp::unix))
-            .bind(filter.issued_to.map(Timestamp::unix));
-        let rows: Vec<RawRecord> = statement.fetch_all(&self.reads).await?;
-        all(rows)
+        let keys = |statement: &'static str| -> Keys {
+            sqlx::query_as(statement)
+                .persistent(false)
+                .bind(span.before.0)
+                .bind(span.before.1.clone())
+                .bind(span.from)
+                .bind(size)
+        };
+        let records = match By::of(filter) {
+            By::Serial(serial) => {
+                let found = self.record(serial).await?;
+                let found = found.filter(|stored| span.holds(stored));
+                return Ok(Read::of(found.into_iter().collect(), usize::MAX));
+            }
+            By::Name(name) => {
+                return self
+                    .behind(keys(KEYS_OF_NAME).bind(name.to_owned()), limit)
+                    .await;
+            }
+            By::Held => return self.behind(keys(KEYS_OF_HELD), limit).await,
+            By::Revoked => return self.behind(keys(KEYS_OF_REVOKED), limit).await,
+            By::Key(key) => newest(BY_KEY).bind(key.to_vec()),
+            By::Caller(caller) => newest(BY_CALLER).bind(caller.to_owned()),
+            By::Profile(profile) => newest(BY_PROFILE).bind(profile.as_str().to_owned()),
+            By::Authority(id) => newest(BY_AUTHORITY).bind(id.as_str().to_owned()),
+            By::Cluster(name) => newest(BY_CLUSTER).bind(name.as_str().to_owned()),
+            By::Time => newest(BY_TIME),
+        };
+        Ok(Read::of(all(records.fetch_all(&self.reads).await?)?, limit))
+    }
+
+    /// The records that keys lead to.
+    async fn behind(&self, keys: Keys, limit: usize) -> Result<Read, StoreError> {
+        let keys: Vec<RawKey> = keys.fetch_all(&self.reads).await?;
+        let mut places = Vec::with_capacity(keys.len());
+        for key in keys {
+            places.push(key.place()?);
+        }
+        // One probe of the key for each, in its own partition, as in `on_record`.
+        let rows: Vec<RawRecord> = sqlx::query_as(select!(
+            "FROM unnest($1::text[], $2::integer[], $3::bytea[]) AS k (authority, expires_day, serial) \
+             CROSS JOIN LATERAL (SELECT * FROM certificate r WHERE r.authority = k.authority \
+                 AND r.expires_day = k.expires_day AND r.serial = k.serial LIMIT 1) AS c "
+        ))
+        .persistent(false)
+        .bind(places.iter().map(|place| place.0.as_str().to_owned()).collect::<Vec<_>>())
+        .bind(places.iter().map(|place| place.1.serial.expires_day().map(i32::from)).collect::<Vec<_>>())
+        .bind(places.iter().map(|place| place.1.serial.as_bytes().to_vec()).collect::<Vec<_>>())
+        .fetch_all(&self.reads)
+        .await?;
+        Ok(Read::behind(places, all(rows)?, limit))
     }
 }

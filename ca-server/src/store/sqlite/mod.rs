@@ -1,6 +1,7 @@
 //! The store on SQLite: one connection writes, a few read beside it (write-ahead log).
 
 mod administration;
+mod administrators;
 mod audit;
 mod crls;
 mod enrolments;

@@ -27,8 +27,8 @@ impl Sqlite {
         for change in changes {
             // A hold becomes a revocation; nothing else replaces what stands.
             let done: Option<i64> = sqlx::query_scalar(
-                "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after) \
-                 SELECT authority, serial, $4, $5, not_after FROM certificate \
+                "INSERT INTO revocation (authority, serial, revoked_at, reason, not_after, issued_at) \
+                 SELECT authority, serial, $4, $5, not_after, issued_at FROM certificate \
                  WHERE authority = $1 AND expires_day = $2 AND serial = $3 \
                  ON CONFLICT (authority, serial) DO UPDATE \
                  SET revoked_at = excluded.revoked_at, reason = excluded.reason \

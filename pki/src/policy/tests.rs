@@ -1,6 +1,7 @@
 //! Policy, decision by decision.
 
 use super::*;
+use crate::csr::VerifiedCsr;
 use proptest::prelude::*;
 
 fn csr(build: impl FnOnce(&mut rcgen::CertificateParams)) -> VerifiedCsr {
@@ -181,6 +182,140 @@ fn an_enrolment_picks_one_identity_of_its_pattern() {
         AskedTtl::Default,
     );
     assert!(matches!(refusal, Err(Refusal::TrustDomain { .. })));
+}
+
+#[test]
+fn an_explanation_names_each_rule_and_why_it_does_not_fit() {
+    let rule = |name: &str, profile: &str, callers: &str, dns: &str| Rule {
+        name: name.into(),
+        profile: ProfileName::parse(profile).unwrap(),
+        callers: SpiffePattern::parse(callers).unwrap(),
+        dns: vec![DnsPattern::parse(dns).unwrap()],
+        ip: vec![],
+        max_ttl: Some(Ttl::days(30)),
+    };
+    let policy = ClusterPolicy {
+        rules: vec![
+            rule("clients", "client", "spiffe://td/**", "**.example.com"),
+            rule("others", "server", "spiffe://td/ns/b/**", "**.example.com"),
+            rule("names", "server", "spiffe://td/**", "**.example.org"),
+            rule("gateways", "server", "spiffe://td/**", "**.example.com"),
+            rule("behind", "server", "spiffe://td/**", "**.example.com"),
+        ],
+        ..policy()
+    };
+    let csr = csr(|p| p.subject_alt_names = vec![dns("api.example.com")]);
+    let tell = |ttl| {
+        let told = explain(&policy, &me(), Profile::SERVER, &csr, ttl);
+        let steps: Vec<String> = told
+            .steps
+            .iter()
+            .map(|step| format!("{} {}: {}", step.rule, step.outcome, step.why))
+            .collect();
+        (steps, told.decision)
+    };
+    let (steps, decision) = tell(AskedTtl::Default);
+    assert_eq!(
+        steps,
+        [
+            "forbidden-requests passes: no CA certificate and no foreign purpose is asked for, and profile \"server\" takes P-256 keys",
+            "caller-identity passes: spiffe://td/ns/a/sa/b is in trust domain td",
+            "workload-own-identity does-not-fit: it is for workloads, profile \"server\" was asked for",
+            "host-names passes: DNS:api.example.com",
+            "clients does-not-fit: it is for profile \"client\", \"server\" was asked for",
+            "others does-not-fit: its callers are spiffe://td/ns/b/**, and this one is spiffe://td/ns/a/sa/b",
+            "names does-not-fit: its host names are [**.example.org], and DNS:api.example.com was asked for",
+            "gateways grants: DNS:api.example.com for 30d",
+            "behind not-reached: the first rule that fits decides, and \"gateways\" did",
+        ]
+    );
+    assert_eq!(decision.unwrap().rule, "gateways");
+    let (steps, decision) = tell(AskedTtl::Exactly(Ttl::days(31)));
+    assert_eq!(
+        steps[7],
+        "gateways refuses: a lifetime of 31d was asked for, 30d is the longest allowed"
+    );
+    assert!(matches!(decision, Err(Refusal::Ttl { .. })));
+}
+
+#[test]
+fn what_a_policy_gives_more_is_named() {
+    let old = policy();
+    let changed = |change: &dyn Fn(&mut ClusterPolicy)| {
+        let mut new = policy();
+        change(&mut new);
+        let found = widens(&old, &new);
+        found.iter().map(|w| w.what.clone()).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(changed(&|_| ()), none);
+    assert_eq!(changed(&|p| p.rules.clear()), none);
+    assert_eq!(changed(&|p| p.strict = true), none);
+    assert_eq!(changed(&|p| p.max_ttl = Ttl::days(2)), none);
+    assert_eq!(changed(&|p| p.rules[0].max_ttl = None), ["gateways"]);
+    assert_eq!(
+        changed(&|p| p.rules[0].ip = vec![[10, 0, 0, 1].into()]),
+        ["gateways"]
+    );
+    assert_eq!(
+        changed(&|p| p.rules[0].dns = vec![DnsPattern::parse("a.example.com").unwrap()]),
+        none
+    );
+    assert_eq!(
+        changed(&|p| p.rules[0].callers = SpiffePattern::parse("spiffe://td/ns/**").unwrap()),
+        ["gateways"]
+    );
+    assert_eq!(changed(&|p| p.default_ttl = Ttl::days(2)), ["default_ttl"]);
+    assert_eq!(changed(&|p| p.max_ttl = Ttl::days(8)), ["max_ttl"]);
+    assert_eq!(
+        changed(&|p| p.trust_domain = TrustDomain::parse("other").unwrap()),
+        ["trust_domain"]
+    );
+    let strict = ClusterPolicy {
+        strict: true,
+        ..policy()
+    };
+    assert_eq!(widens(&strict, &old)[0].what, "strict");
+    // A rule that gave some of them less time stood before it, and is gone.
+    let mut shorter = old.rules[0].clone();
+    shorter.dns = vec![DnsPattern::parse("**.api.example.com").unwrap()];
+    shorter.max_ttl = Some(Ttl::days(1));
+    let both = ClusterPolicy {
+        rules: vec![shorter, old.rules[0].clone()],
+        ..policy()
+    };
+    assert_eq!(widens(&both, &old)[0].what, "gateways");
+    assert_eq!(widens(&both, &both), []);
+    assert_eq!(widens(&old, &both), []);
+}
+
+#[test]
+fn what_is_displayed_of_a_request_is_read_back() {
+    use crate::extension::{AltName, Purpose};
+    use crate::key::KeyAlgorithm;
+    for name in [
+        AltName::Dns("a.example.com".into()),
+        AltName::Ip([10, 0, 0, 1].into()),
+        AltName::Uri("spiffe://td/a".into()),
+        AltName::Other(1),
+        AltName::Other(4),
+        AltName::Other(8),
+    ] {
+        assert_eq!(name.to_string().parse(), Ok(name));
+    }
+    for key in [
+        KeyAlgorithm::EcdsaP256,
+        KeyAlgorithm::EcdsaP384,
+        KeyAlgorithm::Ed25519,
+        KeyAlgorithm::Rsa { bits: 3072 },
+    ] {
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+    for purpose in [Purpose::ServerAuth, Purpose::OcspSigning, Purpose::Unknown] {
+        assert_eq!(purpose.to_string().parse(), Ok(purpose));
+    }
+    assert!("RSA-1024".parse::<KeyAlgorithm>().is_err());
+    assert!("example.com".parse::<AltName>().is_err());
 }
 
 proptest! {

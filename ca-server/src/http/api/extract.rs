@@ -1,0 +1,202 @@
+//! What handlers take from a request. What does not parse is refused with what was expected.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Shared;
+use super::fault::Fault;
+use crate::app::App;
+use crate::app::permit::Permit;
+
+/// The app, and leave for what the route does.
+pub(super) struct Call {
+    pub(super) app: Shared,
+    pub(super) permit: Permit,
+}
+
+impl Call {
+    pub(super) fn context(&self) -> &crate::app::Context {
+        self.app.context()
+    }
+}
+
+impl std::ops::Deref for Call {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.app
+    }
+}
+
+impl FromRequestParts<Shared> for Call {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
+        // Each route's layer puts it there.
+        let permit = parts.extensions.get::<Permit>().cloned().ok_or_else(|| {
+            Fault::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "internal error",
+            )
+        })?;
+        Ok(Self {
+            app: app.clone(),
+            permit,
+        })
+    }
+}
+
+/// Parts of the path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Path<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
+        let refused =
+            |error: PathRejection| Fault::malformed(format!("the path: {}", error.body_text()));
+        let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, app)
+            .await
+            .map_err(refused)?;
+        Ok(Self(value))
+    }
+}
+
+/// The query.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Query<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
+        let refused =
+            |error: QueryRejection| Fault::malformed(format!("the query: {}", error.body_text()));
+        let axum::extract::Query(value) = axum::extract::Query::from_request_parts(parts, app)
+            .await
+            .map_err(refused)?;
+        Ok(Self(value))
+    }
+}
+
+/// A body of JSON.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequest<Shared> for Body<T> {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Fault> {
+        let kind = request.headers().get(CONTENT_TYPE);
+        let essence = kind
+            .and_then(|kind| kind.to_str().ok())
+            .and_then(|kind| kind.split(';').next());
+        if !essence.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+            return Err(Fault::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content-type",
+                "expected Content-Type: application/json",
+            ));
+        }
+        let bytes = Bytes::from_request(request, app).await.map_err(|error| {
+            Fault::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                error.body_text(),
+            )
+        })?;
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut reader)
+            .map_err(|error| Fault::malformed(format!("the body: {error}")))?;
+        reader
+            .end()
+            .map_err(|error| Fault::malformed(format!("the body: {error}")))?;
+        Ok(Self(value))
+    }
+}
+
+/// No body: one that is there would be ignored, and somebody meant something by it.
+pub(super) struct NoBody;
+
+impl FromRequest<Shared> for NoBody {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Fault> {
+        let bytes = Bytes::from_request(request, app).await;
+        match bytes {
+            Ok(bytes) if bytes.is_empty() || bytes.as_ref() == b"{}" => Ok(Self),
+            _ => Err(Fault::malformed("the body: none is expected here")),
+        }
+    }
+}
+
+/// The precondition of a change (RFC 9110 §13.1.1).
+pub(super) struct IfMatch(HeaderMap);
+
+impl FromRequestParts<Shared> for IfMatch {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Fault> {
+        if parts.headers.contains_key(IF_MATCH) {
+            Ok(Self(parts.headers.clone()))
+        } else {
+            Err(Fault::new(
+                StatusCode::PRECONDITION_REQUIRED,
+                "precondition",
+                "expected If-Match with the ETag of what is to be changed (`*` for whatever it is now)",
+            ))
+        }
+    }
+}
+
+impl IfMatch {
+    /// Whether it is still at the version that the caller saw.
+    ///
+    /// # Errors
+    /// 412 when it is not.
+    pub(super) fn check(&self, version: i64) -> Result<(), Fault> {
+        if names(&self.0, IF_MATCH.as_str(), &tag(version)) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            StatusCode::PRECONDITION_FAILED,
+            "stale",
+            format!(
+                "it has changed: it is at {} now. Read it again and decide anew",
+                tag(version)
+            ),
+        ))
+    }
+}
+
+fn names(headers: &HeaderMap, header: &str, tag: &str) -> bool {
+    let values = headers.get_all(header).iter();
+    values.filter_map(|value| value.to_str().ok()).any(|value| {
+        value
+            .split(',')
+            .any(|one| one.trim() == "*" || one.trim() == tag)
+    })
+}
+
+fn tag(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+/// One thing at a version: with an ETag, and 304 for who has it.
+pub(super) fn versioned<T: Serialize>(headers: &HeaderMap, version: i64, body: &T) -> Response {
+    let tag = tag(version);
+    // Of digits alone.
+    let value = HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"0\""));
+    let etag = [(ETAG, value)];
+    if names(headers, IF_NONE_MATCH.as_str(), &tag) {
+        return (StatusCode::NOT_MODIFIED, etag).into_response();
+    }
+    (etag, Json(body)).into_response()
+}

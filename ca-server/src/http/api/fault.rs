@@ -1,0 +1,117 @@
+//! A use case's error on its way out: handlers hand it on, the front door turns it into a problem document (RFC 9457), once.
+
+use axum::Json;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::{Error, ErrorKind};
+
+/// Why a request was refused or failed. Carried in the response's extensions until the front door words it.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) status: StatusCode,
+    pub(super) reason: &'static str,
+    /// For the caller.
+    pub(super) detail: String,
+    /// For the log.
+    pub(super) log: String,
+    /// Seconds after which it may work.
+    pub(super) retry_after: Option<u64>,
+}
+
+impl Fault {
+    pub(super) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self {
+            status,
+            reason,
+            log: detail.clone(),
+            detail,
+            retry_after: None,
+        }
+    }
+
+    pub(super) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The document, as the caller of `request_id` gets it.
+    pub(super) fn answer(&self, request_id: &str) -> Response {
+        let problem = Problem {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Refused"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            reason: self.reason,
+            request_id,
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let status = match error.kind() {
+            ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::Denied => StatusCode::FORBIDDEN,
+            ErrorKind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
+            ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorKind::Malformed => StatusCode::BAD_REQUEST,
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let again = matches!(error.kind(), ErrorKind::Exhausted | ErrorKind::Unavailable);
+        Self {
+            status,
+            reason: error.reason(),
+            detail: crate::app::printable(&error.to_string()),
+            log: error.detail(),
+            retry_after: again.then_some(1),
+        }
+    }
+}
+
+impl IntoResponse for Fault {
+    /// Not worded yet: what has no request id is none of our answers.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// RFC 9457.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem<'a> {
+    /// Always `about:blank`: the status says what kind of problem it is, and `reason` which.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The status.
+    status: u16,
+    /// What was wrong, and what was expected.
+    detail: &'a str,
+    /// A word for programs that stays the same: `scope`, `stale`, `store`, ….
+    reason: &'static str,
+    /// What to tell who runs the server: its log has the rest under this id.
+    request_id: &'a str,
+}

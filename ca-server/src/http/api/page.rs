@@ -1,0 +1,94 @@
+//! Lists, a page at a time. A page begins after the last thing of the one before, however much came or went meanwhile.
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::fault::Fault;
+
+/// Where a page begins and how long it is.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// How many at most.
+    #[serde(default = "limit")]
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    pub(super) limit: u32,
+    /// The `next` of the page before.
+    pub(super) page: Option<String>,
+}
+
+const fn limit() -> u32 {
+    100
+}
+
+impl PageQuery {
+    /// How many, within bounds.
+    pub(super) fn limit(limit: u32) -> Result<u32, Fault> {
+        if (1..=500).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(Fault::malformed(format!(
+                "the query: limit is 1 to 500, not {limit}"
+            )))
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    /// What is on it.
+    pub(super) items: Vec<T>,
+    /// The next page's `page`; null on the last one.
+    pub(super) next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A list that is short enough to be one page each `limit` things, in their order, each found again by its key.
+    pub(super) fn of(
+        items: Vec<T>,
+        limit: u32,
+        page: Option<&str>,
+        key: impl Fn(&T) -> String,
+    ) -> Result<Self, Fault> {
+        let limit = usize::try_from(Self::checked(limit)?).unwrap_or(usize::MAX);
+        let after: Option<String> = page.map(read).transpose()?;
+        let mut rest: Vec<T> = match after {
+            None => items,
+            // Gone meanwhile: what would have come after it still does, where the keys are in order.
+            Some(after) => match items.iter().position(|item| key(item) == after) {
+                Some(at) => items.into_iter().skip(at + 1).collect(),
+                None => items.into_iter().filter(|item| key(item) > after).collect(),
+            },
+        };
+        let more = rest.len() > limit;
+        rest.truncate(limit);
+        let next = more
+            .then(|| rest.last().map(|last| write(&key(last))))
+            .flatten();
+        Ok(Self { items: rest, next })
+    }
+
+    fn checked(limit: u32) -> Result<u32, Fault> {
+        PageQuery::limit(limit)
+    }
+}
+
+/// A place in a list as text that means nothing to anybody else.
+pub(super) fn write<T: Serialize>(place: &T) -> String {
+    let json = serde_json::to_vec(place).unwrap_or_default();
+    Base64UrlUnpadded::encode_string(&json)
+}
+
+/// Reads a place.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    Base64UrlUnpadded::decode_vec(text)
+        .ok()
+        .and_then(|json| serde_json::from_slice(&json).ok())
+        .ok_or_else(|| {
+            Fault::malformed("the query: page is the `next` of another page of the same list")
+        })
+}
