@@ -8,6 +8,7 @@
     reason = "test code, of which each program uses its own part"
 )]
 
+pub mod api;
 #[path = "../../src/stand_in.rs"]
 pub mod authority;
 
