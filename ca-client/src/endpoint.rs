@@ -255,8 +255,9 @@ impl Endpoint {
         (host, *port, name)
     }
 
-    /// Host and port as they stand in the address, for HTTP's `host`.
-    pub(crate) fn authority(&self) -> &str {
+    /// Host and port as they stand in the address.
+    #[must_use]
+    pub fn authority(&self) -> &str {
         let text = self.address.text.trim_start_matches("https://");
         text.trim_end_matches('/')
     }

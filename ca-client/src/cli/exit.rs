@@ -27,6 +27,8 @@ pub(super) enum Exit {
     Done = 0,
     /// It waits for a second person.
     Waiting = 7,
+    /// A check found faults.
+    Faults = 8,
 }
 
 impl From<Exit> for ExitCode {

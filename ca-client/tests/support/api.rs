@@ -165,6 +165,11 @@ impl Api {
         self
     }
 
+    /// Takes every answer away again.
+    pub fn forget(&self) {
+        self.script.lock().unwrap().replies.clear();
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.script.lock().unwrap().seen.clone()
     }

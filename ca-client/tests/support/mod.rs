@@ -11,6 +11,7 @@
 pub mod api;
 #[path = "../../src/stand_in.rs"]
 pub mod authority;
+pub mod run;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

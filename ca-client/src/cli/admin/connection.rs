@@ -108,6 +108,8 @@ pub(super) struct Target {
     pub(super) root: PathBuf,
     pub(super) server_name: Option<ServerName>,
     pub(super) identity: ApiIdentity,
+    /// Where it came from a context.
+    pub(super) context: Option<ContextName>,
 }
 
 impl Connection {
@@ -148,6 +150,7 @@ impl Connection {
             root: root.ok_or_else(which)?,
             server_name,
             identity: self.identity(base)?,
+            context: base.and(name),
         })
     }
 

@@ -31,13 +31,14 @@ enum PersonVerb {
     /// Make a key, and the request for its certificate, which `ca-server admin issue` signs on the server's machine
     #[command(after_help = "\
 Example:
-  ca admin request --name 'Ada Lovelace' --out-key ada.key --out-csr ada.csr
+  ca admin request --name ada --out-key ada.key --out-csr ada.csr
+  ca-server admin issue --name ada --csr ada.csr --out ada.pem --role operator   (on the server's machine)
+  ca context add prod --url https://ca.example:8444 --root root.pem --cert ada.pem --key ada.key
 
-The key stays here. Carry the request to the server's machine, and the certificate back; then:
-  ca context add prod --url https://ca.example:8444 --root root.pem --cert ada.pem --key ada.key")]
+The key stays here: the request is carried to the server's machine, and the certificate back.")]
     Request {
-        /// Whom the certificate is for: its common name, by which roles are given (cert:NAME)
-        #[arg(long, value_name = "NAME")]
+        /// Whom the certificate is for, by which roles are given (cert:NAME): 1 to 64 of a-z, A-Z, 0-9, . - _ @
+        #[arg(long, value_name = "NAME", value_parser = name)]
         name: String,
         /// File for the key, which must not be there yet
         #[arg(long, value_name = "FILE")]
@@ -87,6 +88,16 @@ impl Arguments {
     }
 }
 
+/// What `ca-server admin issue` takes.
+fn name(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'@');
+    if (1..=64).contains(&text.len()) && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 64 of a-z, A-Z, 0-9, . - _ @".to_owned())
+    }
+}
+
 fn request(name: &str, out_key: &Path, out_csr: &Path, kind: KeyKind) -> Result<Exit> {
     let made = NewKey::generate_for_person(kind, name)?;
     let key = NewFile::create(out_key, 0o600)?;
@@ -101,7 +112,7 @@ fn request(name: &str, out_key: &Path, out_csr: &Path, kind: KeyKind) -> Result<
     let digest = pki::crypto::sha256(VerifiedCsr::parse(made.csr())?.key().spki());
     out::say(&format!("key digest {}", pki::crypto::hex(&digest)))?;
     out::note(&format!(
-        "on the server's machine, with the request carried there: ca-server admin issue {}",
+        "on the server's machine, with the request carried there: ca-server admin issue --name {name} --csr {} --out CERT.pem --role ROLE",
         out_csr.display()
     ));
     Ok(Exit::Done)

@@ -47,10 +47,10 @@ pub(crate) enum RoleVerb {
     /// Give a principal a role
     #[command(after_help = "\
 Examples:
-  ca role bind 'cert:Ada Lovelace' operator --cluster central
+  ca role bind cert:ada operator --cluster central
   ca role bind 'oidc-group:https://idp.example#sre' viewer")]
     Bind {
-        /// cert:COMMON NAME, oidc:ISSUER#SUBJECT or oidc-group:ISSUER#GROUP
+        /// cert:NAME, oidc:ISSUER#SUBJECT or oidc-group:ISSUER#GROUP
         principal: String,
         /// The role
         #[arg(value_enum)]

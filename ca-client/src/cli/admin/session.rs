@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use ca_client::api::{Answer, ApiClient, ApiError, Call};
-use ca_client::contexts::Contexts;
+use ca_client::contexts::{ContextName, Contexts};
 use clap::Args;
 use pki::time::Timestamp;
 use serde_json::Value;
@@ -33,6 +33,8 @@ pub(crate) struct Session {
     pub(super) client: ApiClient,
     pub(super) output: Form,
     pub(super) now: Timestamp,
+    /// The context that it was opened by, if it was by one.
+    pub(super) context: Option<ContextName>,
 }
 
 impl Session {
@@ -45,10 +47,12 @@ impl Session {
             Err(_) => Contexts::default(),
         };
         let target = connection.target(&contexts)?;
+        let context = target.context.clone();
         Ok(Self {
             client: connection.client(target)?,
             output: connection.output,
             now,
+            context,
         })
     }
 
