@@ -440,11 +440,7 @@ async fn a_context_says_which_ca_and_as_whom() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let run = bare(&api, &["whoami", "--context", "by-token"]).await;
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(
-        run.stdout.starts_with("principal   cert:Ada\n"),
-        "{}",
-        run.stdout
-    );
+    assert!(run.stdout.starts_with("cert:Ada\nROLE"), "{}", run.stdout);
     let seen = api.seen().pop().unwrap();
     assert!(!seen.has_certificate);
     assert_eq!(seen.header("authorization"), Some("Bearer a.b.c"));

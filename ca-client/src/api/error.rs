@@ -123,15 +123,8 @@ impl ApiError {
 fn for_problem(problem: &Problem) -> String {
     let expected = problem.expected.as_deref();
     match problem.status {
-        401 => "who asks was not believed: see when your certificate ends (`ca inspect CERT`); `ca admin renew` renews one that is \
-                still good, `ca admin request` begins anew; with a token, get a fresh one"
-            .to_owned(),
-        403 => match expected {
-            Some(expected) => format!(
-                "it takes {expected}; `ca whoami` says what you have, and a security officer gives more: `ca role bind`"
-            ),
-            None => "`ca whoami` says what you may; a security officer gives more: `ca role bind`".to_owned(),
-        },
+        401 => unknown(problem.reason.as_deref()),
+        403 => refused(problem),
         404 | 410 => "check the name: `list` in place of the verb says what there is".to_owned(),
         409 => match expected {
             Some(expected) => format!("it takes {expected}: look at it with `show`, and decide anew"),
@@ -159,6 +152,47 @@ fn for_problem(problem: &Problem) -> String {
         },
         _ => "the server's log says more".to_owned(),
     }
+}
+
+/// Who asks was not believed.
+fn unknown(reason: Option<&str>) -> String {
+    match reason {
+        Some("no-credential") => {
+            "say who you are: --cert and --key, or --token-file; `ca context add` remembers them"
+        }
+        Some("revoked" | "authority-revoked") => {
+            "a certificate that was revoked proves nothing any more: begin anew with `ca admin request`"
+        }
+        Some("expired") => {
+            "what has ended proves nothing any more: begin anew with `ca admin request`, and renew the next one in time with `ca admin renew`; \
+             with a token, get a fresh one"
+        }
+        Some("audience" | "issuer" | "signature" | "lifetime" | "subject" | "malformed-token" | "not-yet-valid") => {
+            "get a token from an issuer that the server's configuration names, for its audience"
+        }
+        _ => {
+            "look at the certificate with `ca inspect CERT`; `ca admin request` begins anew; with a token, get a fresh one"
+        }
+    }
+    .to_owned()
+}
+
+/// Who asks is known, and may not.
+fn refused(problem: &Problem) -> String {
+    if let Some(expected) = &problem.expected {
+        return format!(
+            "it takes {expected}; `ca whoami` says what you have, and a security officer gives more: `ca role bind`"
+        );
+    }
+    match problem.reason.as_deref() {
+        Some("second-person") => "it takes another person than the one who proposed it",
+        Some("token") => "use a certificate: --cert and --key",
+        Some("not-an-administrator") => {
+            "use an administrator's certificate: `ca admin request` makes the request for one"
+        }
+        _ => "`ca whoami` says what you may; a security officer gives more: `ca role bind`",
+    }
+    .to_owned()
 }
 
 fn for_transport(error: &ClientError) -> String {

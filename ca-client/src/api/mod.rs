@@ -212,6 +212,14 @@ impl ApiClient {
                 address: self.address().to_owned(),
             });
         }
+        let kind = head.headers.get(CONTENT_TYPE);
+        let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        if is_grpc || head.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && body.is_empty() {
+            return Err(ApiError::WrongServer {
+                address: self.address().to_owned(),
+                reason: "it speaks gRPC, as the `issue` listener does".to_owned(),
+            });
+        }
         let retry_after = head.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let problem = Problem::read(head.status, &body, retry_after);

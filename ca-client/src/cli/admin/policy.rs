@@ -27,8 +27,8 @@ const STEPS: &[Column] = &[
 ];
 
 const DIFFERING: &[Column] = &[
-    Column::of("CERTIFICATE", "serial"),
-    Column::of("REFUSAL", "refusal"),
+    Column::of("CERTIFICATE OR REFUSAL", "which"),
+    Column::of("AT", "at"),
     Column::of("CALLER", "caller"),
     Column::of("NAMES", "names"),
     Column::of("BEFORE", "before"),
@@ -153,6 +153,35 @@ impl Question {
     }
 }
 
+/// A row of the table: what was decided in words.
+fn difference(difference: &Value) -> Value {
+    let which = if difference["serial"].is_null() {
+        &difference["refusal"]
+    } else {
+        &difference["serial"]
+    };
+    json!({
+        "which": which,
+        "at": difference["at"],
+        "caller": difference["caller"],
+        "names": difference["names"],
+        "before": verdict(&difference["before"]),
+        "after": verdict(&difference["after"]),
+    })
+}
+
+fn verdict(verdict: &Value) -> String {
+    if verdict["decision"] == json!("granted") {
+        format!(
+            "granted {} by {}",
+            out::text(&verdict["ttl"]),
+            out::text(&verdict["rule"])
+        )
+    } else {
+        format!("refused: {}", out::text(&verdict["refusal"]))
+    }
+}
+
 /// A name with its kind before it, as records show names.
 fn kind_and(name: &str) -> String {
     let has_kind = ["URI:", "DNS:", "IP:"]
@@ -273,15 +302,11 @@ async fn replay(session: &Session, cluster: &ClusterName, body: Value) -> Result
         out::json(&answer, session.output)?;
         return Ok(Exit::Done);
     }
-    if let Some(differing) = answer["differing"]
-        .as_array()
-        .filter(|list| !list.is_empty())
-    {
-        out::put(
-            Table::new(DIFFERING, session.now)
-                .rows(differing)
-                .as_bytes(),
-        )?;
+    let differing = answer["differing"].as_array();
+    let rows: Vec<Value> = differing.into_iter().flatten().map(difference).collect();
+    if !rows.is_empty() {
+        let mut table = Table::new(DIFFERING, session.now);
+        out::put(table.rows(&rows).as_bytes())?;
     }
     let cut = if answer["truncated"] == json!(true) {
         "; there is more than was listed or looked at"

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use ca_client::api::Call;
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Verb;
 use super::session::{Paging, Session};
@@ -20,15 +20,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// What people see first of a proposal.
-pub(super) const FIRST: &[&str] = &[
-    "id",
-    "state",
-    "kind",
-    "cluster",
-    "created_by",
-    "expires_at",
-    "changes",
-];
+const FIRST: &[&str] = &["id", "state", "kind", "cluster", "created_by", "expires_at"];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProposalVerb {
@@ -68,7 +60,11 @@ impl Verb for ProposalVerb {
                 let call = Call::get(&["proposals"]);
                 return session.list(call, paging, COLUMNS).await;
             }
-            Self::Show { id } => return session.show(&["proposals", &id], FIRST).await,
+            Self::Show { id } => {
+                let (value, _) = session.read(&["proposals", &id]).await?;
+                print(session, &value)?;
+                return Ok(Exit::Done);
+            }
             Self::Approve { id } => (id, "approve", "approved"),
             Self::Reject { id } => (id, "reject", "rejected"),
             Self::Withdraw { id } => (id, "withdraw", "withdrawn"),
@@ -89,5 +85,49 @@ impl Verb for ProposalVerb {
             bail!("it was not carried out: {}", out::text(&value["outcome"]));
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Prints a proposal, what it changes last: that is what somebody agrees to.
+pub(super) fn print(session: &Session, proposal: &Value) -> Result<()> {
+    if session.output != Form::Table {
+        return out::json(proposal, session.output);
+    }
+    let mut rest = proposal.clone();
+    let changes = rest.as_object_mut().and_then(|map| map.remove("changes"));
+    session.print(&rest, FIRST)?;
+    out::put(changes_text(changes.as_ref()).as_bytes())
+}
+
+fn changes_text(changes: Option<&Value>) -> String {
+    let mut text = String::new();
+    for change in changes.and_then(Value::as_array).into_iter().flatten() {
+        text.push_str(&format!("\n{}\n", out::text(&change["what"])));
+        for (mark, key) in [("-", "before"), ("+", "after")] {
+            // A text of several lines stays one.
+            if let Some(value) = change[key].as_str() {
+                for line in value.lines() {
+                    text.push_str(&format!("{mark} {}\n", out::text(&json!(line))));
+                }
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_is_told_as_it_was_and_as_it_will_be() {
+        let changes = json!([
+            { "what": "authority a", "before": "active", "after": "revoked" },
+            { "what": "role of cert:x", "before": null, "after": "operator\u{1b}" },
+        ]);
+        assert_eq!(
+            changes_text(Some(&changes)),
+            "\nauthority a\n- active\n+ revoked\n\nrole of cert:x\n+ operator\\u{1b}\n"
+        );
     }
 }

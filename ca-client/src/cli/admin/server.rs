@@ -9,6 +9,13 @@ use super::Verb;
 use super::connection::Connection;
 use super::session::Session;
 use crate::cli::exit::Exit;
+use crate::cli::out::{self, Column, Form, Table};
+
+const BINDINGS: &[Column] = &[
+    Column::of("ROLE", "role"),
+    Column::of("CLUSTERS (- IS ALL)", "clusters"),
+    Column::of("BINDING", "id"),
+];
 
 /// Arguments of `ca status`.
 #[derive(Debug, Args)]
@@ -35,7 +42,18 @@ pub(crate) struct Whoami {
 impl Whoami {
     pub(super) async fn run(self) -> Result<Exit> {
         let session = Session::open(&self.connection, crate::cli::now())?;
-        session.show(&["whoami"], &["principal", "bindings"]).await
+        let (value, _) = session.read(&["whoami"]).await?;
+        if session.output != Form::Table {
+            out::json(&value, session.output)?;
+            return Ok(Exit::Done);
+        }
+        out::say(&out::text(&value["principal"]))?;
+        let bindings = value["bindings"].as_array().map(Vec::as_slice);
+        match bindings.unwrap_or_default() {
+            [] => out::note("it has no role: a security officer gives one with `ca role bind`"),
+            bindings => out::put(Table::new(BINDINGS, session.now).rows(bindings).as_bytes())?,
+        }
+        Ok(Exit::Done)
     }
 }
 

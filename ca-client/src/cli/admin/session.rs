@@ -146,7 +146,7 @@ impl Session {
 
     /// Says that what was asked waits for a second person.
     pub(super) fn waits(&self, proposal: &Value) -> Result<Exit> {
-        self.print(proposal, super::proposal::FIRST)?;
+        super::proposal::print(self, proposal)?;
         let id = out::text(proposal.get("id").unwrap_or(&Value::Null));
         out::note(&format!(
             "nothing is changed yet: another person has to agree, with: ca proposal approve {id}"
