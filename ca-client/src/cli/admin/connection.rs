@@ -24,7 +24,7 @@ pub(crate) struct Connection {
         value_name = "NAME",
         help_heading = "Connection"
     )]
-    context: Option<ContextName>,
+    context: Option<String>,
     /// The CA's `admin` listener, https://host:port
     #[arg(
         long,
@@ -115,9 +115,13 @@ pub(super) struct Target {
 impl Connection {
     /// The target, given the contexts that there are.
     pub(super) fn target(&self, contexts: &Contexts) -> Result<Target> {
-        let name = self.context.clone().or(contexts.current.clone());
+        // An empty variable is one that is not set.
+        let named = self.context.as_deref().filter(|name| !name.is_empty());
+        let named = named.map(str::parse::<ContextName>).transpose();
+        let named = named.map_err(|error| Usage(error.to_string()))?;
         // Flags that say all need no context, and are not kept from working by one that is gone.
-        let says_all = self.context.is_none() && self.url.is_some() && self.root.is_some();
+        let says_all = named.is_none() && self.url.is_some() && self.root.is_some();
+        let name = named.or(contexts.current.clone());
         let base: Option<&Context> = match &name {
             Some(name) if !says_all => Some(
                 contexts
@@ -234,6 +238,8 @@ mod tests {
         assert_eq!(found.server_name.unwrap().to_string(), "x");
         assert!(matches!(found.identity, ApiIdentity::Certificate { .. }));
 
+        let found = target(&["--context", ""], &contexts).unwrap();
+        assert_eq!(found.address.to_string(), "https://a:1");
         let found = target(&["--context", "b"], &contexts).unwrap();
         assert_eq!(found.address.to_string(), "https://b:1");
         assert_eq!(found.identity, ApiIdentity::TokenFile("/b.token".into()));
@@ -256,6 +262,11 @@ mod tests {
             (&[][..], &none, "which CA?"),
             (&["--url", "https://a"], &none, "which CA?"),
             (&["--context", "c"], &contexts(), "there are a, b"),
+            (
+                &["--context", "a/b"],
+                &contexts(),
+                "is not a context's name",
+            ),
             (
                 &["--token-file", "t", "--cert", "c", "--key", "k"],
                 &contexts(),
