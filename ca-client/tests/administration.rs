@@ -328,6 +328,30 @@ async fn what_cannot_be_taken_back_is_shown_and_refused_where_nobody_can_be_aske
 }
 
 #[tokio::test]
+async fn a_revocation_that_stands_is_not_told_as_lifted() {
+    let api = Api::start(now()).await;
+    let stands = json!({ "serial": "01", "state": "revoked", "reason": "superseded" });
+    for act in ["lift", "hold", "revoke"] {
+        api.reply(
+            &format!("POST /v1/certificates/01/{act}"),
+            Reply::ok(stands.clone()),
+        );
+    }
+    for act in ["lift", "hold"] {
+        let run = ca(&api, &["certificate", act, "01"]).await;
+        assert_eq!(run.code, Some(5), "{act}: {}", run.stderr);
+        assert!(run.stdout.is_empty(), "{}", run.stdout);
+        assert!(
+            run.stderr.contains("is revoked, superseded"),
+            "{}",
+            run.stderr
+        );
+    }
+    let revoke = ["certificate", "revoke", "01", "--reason", "superseded"];
+    assert_eq!(ca(&api, &revoke).await.code, Some(0));
+}
+
+#[tokio::test]
 async fn what_waits_for_a_second_person_is_not_done() {
     let api = Api::start(now()).await;
     let proposal = json!({ "id": "p1", "kind": "role", "state": "waiting", "changes": [{ "what": "role of cert:Bob", "before": null, "after": "operator" }] });

@@ -25,6 +25,8 @@ Exit codes:
 pub(super) enum Exit {
     /// Done.
     Done = 0,
+    /// What was asked does not fit what is there.
+    Conflict = 5,
     /// It waits for a second person.
     Waiting = 7,
     /// A check found faults.

@@ -74,6 +74,15 @@ impl Act {
         }
     }
 
+    /// Whether a certificate in this state shows that it was done.
+    fn leads_to(self, state: &str) -> bool {
+        match self {
+            Self::Revoke(_) => state == "revoked",
+            Self::Hold => state == "held",
+            Self::Lift => state != "held" && state != "revoked",
+        }
+    }
+
     const fn done(self) -> &'static str {
         match self {
             Self::Revoke(_) => "revoked",
@@ -163,9 +172,24 @@ async fn one(session: &Session, serial: &Serial, act: Act) -> Result<Exit> {
     };
     let text = serial.to_string();
     let call = Call::post(&["certificates", &text, act.word()], body);
-    session
-        .act(call, |_| format!("certificate {text} {}", act.done()))
-        .await
+    let value = session.send(&call).await?.json()?;
+    let state = out::text(&value["state"]);
+    // A revocation stands, whatever comes after it: the server answers with what is, not with what was asked.
+    if act.leads_to(&state) {
+        match session.output {
+            Form::Table => out::say(&format!("certificate {text} {}", act.done()))?,
+            form => out::json(&value, form)?,
+        }
+        return Ok(Exit::Done);
+    }
+    if session.output != Form::Table {
+        out::json(&value, session.output)?;
+    }
+    out::note(&format!(
+        "error: nothing was changed: certificate {text} is {state}, {}, and only a hold can be lifted or become a revocation",
+        out::text(&value["reason"])
+    ));
+    Ok(Exit::Conflict)
 }
 
 fn preview_text(act: Act, found: &Value) -> String {
