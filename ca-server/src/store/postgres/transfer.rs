@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use futures_util::TryStreamExt;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Connection as _, Row};
+use sqlx::{AssertSqlSafe, Row};
 
 use super::partitions::{Days, create, partitions};
 use super::{MIGRATOR, Postgres, applied};
@@ -34,24 +34,10 @@ impl Postgres {
         tables(&mut *self.reads.acquire().await?).await
     }
 
-    /// A connection without the limits that others have: this takes its time.
-    async fn patient(&self) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = PgConnection::connect_with(&self.writes.connect_options()).await?;
-        sqlx::raw_sql(
-            "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-             SET lock_timeout = '30s'; SET synchronous_commit = on",
-        )
-        .execute(&mut connection)
-        .await?;
-        Ok(connection)
-    }
-
     pub(in crate::store) async fn dump(&self, take: &mut Take<'_>) -> Result<(), TransferError> {
-        let mut connection = self.patient().await?;
         // One snapshot for all: whatever was acknowledged before it is in it.
-        let mut tx = connection
-            .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            .await?;
+        let mut tx = self.read().await?;
+        patient(&mut tx).await?;
         let migrations = applied(&mut tx).await?;
         take(Dumped::Origin(&Origin {
             engine: "postgres".to_owned(),
@@ -68,9 +54,7 @@ impl Postgres {
                 take(Dumped::Row(&values(&table, &row)?))?;
             }
         }
-        tx.rollback().await?;
-        connection.close().await?;
-        Ok(())
+        Ok(tx.rollback().await?)
     }
 
     pub(in crate::store) async fn load(
@@ -78,8 +62,8 @@ impl Postgres {
         give: &mut Give<'_>,
         restoration: &Restoration,
     ) -> Result<(), TransferError> {
-        let mut connection = self.patient().await?;
-        let mut tx = connection.begin().await?;
+        let mut tx = self.begin().await?;
+        patient(&mut tx).await?;
         let ours = tables(&mut tx).await?;
         begin(&mut tx, &ours).await?;
         let mut target: Option<Table> = None;
@@ -99,10 +83,19 @@ impl Postgres {
             }
         }
         finish(&mut tx, &ours, restoration).await?;
-        tx.commit().await?;
-        connection.close().await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
+}
+
+/// Without the limits that other calls have: this takes its time.
+async fn patient(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', '0', true), \
+         set_config('idle_in_transaction_session_timeout', '0', true)",
+    )
+    .execute(connection)
+    .await
+    .map(|_| ())
 }
 
 pub(in crate::store) fn migrations() -> Vec<i64> {
