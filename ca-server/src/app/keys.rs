@@ -96,6 +96,18 @@ pub async fn installation(store: &Store) -> Result<Installation, Error> {
     })
 }
 
+/// Whether what the configuration names opens a key that rests somewhere else, such as in a backup.
+///
+/// # Errors
+/// When it does not, or cannot be read.
+pub async fn opens(
+    installation: &Installation,
+    settings: &KeySettings,
+    tokens: &Tokens,
+) -> Result<(), Error> {
+    open(installation, settings, tokens).await.map(drop)
+}
+
 async fn open(
     installation: &Installation,
     settings: &KeySettings,

@@ -18,6 +18,7 @@ pub mod recorder;
 mod rows;
 mod search;
 mod sqlite;
+pub mod transfer;
 mod url;
 
 use std::time::Duration;

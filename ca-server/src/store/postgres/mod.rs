@@ -13,6 +13,7 @@ mod partitions;
 mod records;
 mod revocations;
 mod search;
+mod transfer;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ use sqlx::{ConnectOptions, Connection as _, Transaction};
 
 use super::StoreError;
 use super::audit::Trail;
+
+pub(super) use transfer::migrations;
 
 /// Connections to a Postgres server.
 #[derive(Clone)]

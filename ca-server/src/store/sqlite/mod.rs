@@ -9,6 +9,7 @@ mod operations;
 mod records;
 mod revocations;
 mod search;
+mod transfer;
 mod trust;
 
 use std::fs::OpenOptions;
@@ -26,6 +27,8 @@ use sqlx::{ConnectOptions, Connection as _, Transaction};
 
 use super::StoreError;
 use super::audit::Trail;
+
+pub(super) use transfer::migrations;
 
 /// Connections to a SQLite file.
 #[derive(Clone)]
