@@ -213,7 +213,7 @@ fn a_certificate_is_signed_found_read_and_revoked() {
     let shown = expect(api.post("/v1/revocations", &many), 200);
     assert_eq!((&shown["found"], &shown["changed"]), (&json!(1), &json!(0)));
     // What the audit trail says of it, and by which rule.
-    let told = expect(api.get("/v1/audit?kind=certificate.revoked"), 200);
+    let told = expect(api.get("/v1/audit?kind=certificate.revoke"), 200);
     let entry = &told["items"][0];
     assert_eq!(entry["actor"], "cert:officer");
     assert!(
