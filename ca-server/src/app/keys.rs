@@ -96,19 +96,11 @@ pub async fn installation(store: &Store) -> Result<Installation, Error> {
     })
 }
 
-/// Whether what the configuration names opens a key that rests somewhere else, such as in a backup.
+/// Opens a key that rests as told, such as in a backup.
 ///
 /// # Errors
-/// When it does not, or cannot be read.
-pub async fn opens(
-    installation: &Installation,
-    settings: &KeySettings,
-    tokens: &Tokens,
-) -> Result<(), Error> {
-    open(installation, settings, tokens).await.map(drop)
-}
-
-async fn open(
+/// When what the configuration names does not open it, or cannot be read.
+pub async fn open(
     installation: &Installation,
     settings: &KeySettings,
     tokens: &Tokens,

@@ -192,7 +192,7 @@ pub(super) async fn restore(existing: &Existing, config: &Config) -> Result<()> 
     let about = backup.about().clone();
     let marks = match &config.watermark_file {
         Some(file) => watermark::read(file)?,
-        None => Marks::new(),
+        None => Marks::default(),
     };
     let url = StoreUrl::parse(config.store_url.expose_secret())?;
     let is_new = url.path().is_some_and(|path| !path.exists());
@@ -203,6 +203,7 @@ pub(super) async fn restore(existing: &Existing, config: &Config) -> Result<()> 
         tokens: &Tokens::new(&config.tokens, config.keys.require_confined),
         marks: &marks,
         actor: &super::actor(),
+        replica: &config.replica,
         now: super::system_now(),
     };
     let restored = backup::restore(backup, &target, told).await;
@@ -223,7 +224,8 @@ pub(super) async fn restore(existing: &Existing, config: &Config) -> Result<()> 
     );
     say!(
         "what was issued and revoked after {} is lost and nothing here knows it: OCSP answers unknown for such a certificate, \
-         and one that was revoked since counts as good again. Serial numbers have 128 random bits: none comes twice",
+         and one that was revoked since counts as good again; roles and enrolments that were taken away since are there again. \
+         Serial numbers have 128 random bits: none comes twice",
         about.taken_at()
     );
     report_lost(&summary, &marks);
@@ -236,7 +238,7 @@ pub(super) async fn restore(existing: &Existing, config: &Config) -> Result<()> 
 /// What the watermark remembers and the backup has not.
 fn report_lost(summary: &Summary, marks: &Marks) {
     let mut has_lost = false;
-    for (id, mark) in marks {
+    for (id, mark) in &marks.authorities {
         let position = summary.authorities.get(id).copied().unwrap_or_default();
         let (size, number) = (position.log_size, position.crl_number.unwrap_or(0));
         let entries = i64::try_from(mark.log_size).unwrap_or(i64::MAX) - size;
@@ -252,6 +254,19 @@ fn report_lost(summary: &Summary, marks: &Marks) {
                 } else {
                     "no CRL".to_owned()
                 }
+            );
+        }
+    }
+    for (replica, mark) in &marks.chains {
+        let last = summary.audit_heads.get(replica);
+        let last = last.map_or(-1, |head| head.position);
+        let lost = i64::try_from(mark.position).unwrap_or(i64::MAX) - last;
+        if lost > 0 {
+            has_lost = true;
+            say!(
+                "lost of the audit of {replica}: {lost} entries, up to position {} ({})",
+                mark.position,
+                mark.hash
             );
         }
     }

@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use pki::time::Timestamp;
-
+use super::model::NewAudit;
 use super::{Store, StoreError};
 
 /// What is not taken along: leases are of those who hold them, and sqlx tells the schema itself.
@@ -116,14 +115,10 @@ pub type Give<'a> = dyn FnMut() -> io::Result<Option<Loaded>> + Send + 'a;
 /// What is done to a store in the transaction that fills it.
 #[derive(Clone, Debug)]
 pub struct Restoration {
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub actor: String,
     /// What numbers jump ahead by: more than any that was given out after the backup.
     pub ahead: i64,
-    /// What the trail says of it, as JSON.
-    pub detail: String,
+    /// What the audit trail says of it, at the end of the chain that came back.
+    pub audit: NewAudit,
 }
 
 /// Why a store was not dumped or loaded.
@@ -174,7 +169,8 @@ impl Store {
     /// are ahead. All of it or nothing: it is one transaction.
     ///
     /// # Errors
-    /// [`TransferError::Refused`] when the store is not empty or has other tables, or when it or `give` fails.
+    /// [`TransferError::Refused`] when the store is not empty or has other tables, [`StoreError::Audit`] before
+    /// [`Store::audit_as`] was called, or when it or `give` fails.
     pub async fn load(
         &self,
         give: &mut Give<'_>,

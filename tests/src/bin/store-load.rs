@@ -121,7 +121,7 @@ async fn fill(store: &Store, records: usize, now: Timestamp) {
                 leaf_hash: sha256(record.serial.as_bytes()),
             })
             .collect();
-        store.revoke(&revoked).await.unwrap();
+        store.revoke(&revoked, &[]).await.unwrap();
     }
 }
 

@@ -20,11 +20,11 @@ use self::summary::{blob, integer, text};
 use super::keys;
 use super::status::watermark::Marks;
 use super::tokens::Tokens;
-use super::{Error, ErrorKind, chain};
+use super::{Actor, Error, ErrorKind, chain};
 use crate::config::KeySettings;
-use crate::store::Store;
 use crate::store::model::Installation;
 use crate::store::transfer::{Dumped, Loaded, Restoration, Table, TransferError, Value};
+use crate::store::{ReplicaName, Store};
 
 pub use lines::About;
 pub use summary::{Head, Position, Summary};
@@ -131,7 +131,9 @@ pub struct Target<'a> {
     /// How far the store had come that this one replaces, where that is known.
     pub marks: &'a Marks,
     /// Who restores.
-    pub actor: &'a str,
+    pub actor: &'a Actor,
+    /// In whose chain the audit trail tells of it.
+    pub replica: &'a ReplicaName,
     /// When.
     pub now: Timestamp,
 }
@@ -158,22 +160,21 @@ pub async fn restore<R: BufRead + Send>(
     let about = backup.about().clone();
     check_schema(&about, &target.store.migrations())?;
     let mut begun = installation(&mut backup.lines)?;
-    if let Some(installation) = read_installation(&begun)? {
-        keys::opens(&installation, target.keys, target.tokens).await?;
-    }
+    let installation = read_installation(&begun)?;
+    let key = keys::open(&installation, target.keys, target.tokens).await?;
+    let auditor = keys::auditor(target.replica.clone(), &key)?;
+    target.store.audit_as(auditor);
     begun.reverse();
     let ahead = ahead(&about, target);
+    let detail = json!({
+        "taken_at": about.taken_at().to_string(),
+        "program": about.program,
+        "engine": about.engine,
+        "ahead": ahead,
+    });
     let restoration = Restoration {
-        at: target.now,
-        actor: target.actor.to_owned(),
         ahead,
-        detail: json!({
-            "taken_at": about.taken_at().to_string(),
-            "program": about.program,
-            "engine": about.engine,
-            "ahead": ahead,
-        })
-        .to_string(),
+        audit: target.actor.did(target.now, "store.restore", &detail),
     };
     let mut rows = 0;
     let lines = &mut backup.lines;
@@ -225,14 +226,16 @@ fn installation<R: BufRead>(lines: &mut LineReader<R>) -> Result<Vec<Loaded>, Er
     Ok(begun)
 }
 
-fn read_installation(begun: &[Loaded]) -> Result<Option<Installation>, Error> {
+fn read_installation(begun: &[Loaded]) -> Result<Installation, Error> {
+    let malformed = |text| Error::new(ErrorKind::Malformed, "backup", text);
     let (Some(Loaded::Table(table)), Some(Loaded::Row(row))) = (begun.first(), begun.get(1)) else {
-        return Ok(None);
+        return Err(malformed(
+            "the backup: it has no key-encryption key, of an installation that was never begun",
+        ));
     };
-    parse_installation(table, row).map(Some).ok_or_else(|| {
-        let text = "the backup: its key-encryption key does not parse";
-        Error::new(ErrorKind::Malformed, "backup", text)
-    })
+    parse_installation(table, row)
+        .filter(|_| table.name == "installation")
+        .ok_or_else(|| malformed("the backup: its key-encryption key does not parse"))
 }
 
 fn parse_installation(table: &Table, row: &[Value]) -> Option<Installation> {
@@ -249,7 +252,12 @@ fn parse_installation(table: &Table, row: &[Value]) -> Option<Installation> {
 /// More than any number that was given out since, and more than any that is remembered.
 fn ahead(about: &About, target: &Target<'_>) -> i64 {
     let seconds = target.now.seconds_since(about.taken_at()).max(0);
-    let remembered = target.marks.values().map(|mark| mark.crl_number).max();
+    let remembered = target
+        .marks
+        .authorities
+        .values()
+        .map(|mark| mark.crl_number)
+        .max();
     let remembered = i64::try_from(remembered.unwrap_or(0)).unwrap_or(0);
     AHEAD + seconds * AHEAD_PER_SECOND + remembered
 }

@@ -78,7 +78,9 @@ impl Sqlite {
         }
         insert(&mut tx, target.as_ref(), &mut rows).await?;
         finish(&mut tx, restoration).await?;
-        Ok(tx.commit().await?)
+        Ok(self
+            .commit(tx, std::slice::from_ref(&restoration.audit))
+            .await?)
     }
 }
 
@@ -208,12 +210,6 @@ async fn finish(
     sqlx::query("UPDATE change_sequence SET sequence = sequence + $1")
         .bind(restoration.ahead)
         .execute(&mut *connection)
-        .await?;
-    sqlx::query("INSERT INTO event (at, actor, kind, detail) VALUES ($1, $2, 'store.restore', $3)")
-        .bind(restoration.at.unix())
-        .bind(&restoration.actor)
-        .bind(&restoration.detail)
-        .execute(connection)
         .await?;
     Ok(())
 }
