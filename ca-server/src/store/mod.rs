@@ -12,6 +12,7 @@
 //! nothing changes, they are not written either. None are given where nobody has to hear of it.
 
 mod error;
+mod migrations;
 pub mod model;
 mod postgres;
 pub mod recorder;
