@@ -132,9 +132,6 @@ fn for_problem(problem: &Problem) -> String {
         },
         412 | 428 => "somebody else has changed it meanwhile: look at it again with `show`, and repeat".to_owned(),
         413 => "send less at once".to_owned(),
-        422 if problem.reason.as_deref() == Some("idempotency_key") => {
-            "give another --idempotency-key: this one was used for another request".to_owned()
-        }
         400 | 422 => match expected {
             Some(expected) => format!("correct it: expected {expected}"),
             None => "correct what was sent; --help shows an example".to_owned(),

@@ -39,6 +39,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const MAX_ATTEMPTS: u32 = 4;
 /// The longest that a server's `Retry-After` is waited for at a time.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The shortest, whatever the server says.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// Between attempts where the server says nothing about it.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -132,7 +134,8 @@ impl ApiClient {
     /// Sends a call and gives the answer of a success.
     ///
     /// What reads, and what is posted (under an `Idempotency-Key` that stays the same), is sent up to four times: when the server
-    /// asks for patience (429, 503, or 409 with `Retry-After`), and when an answer was lost.
+    /// asks for patience (429, 503), and when an answer was lost; as often as there is time while the server says that the same request
+    /// is under way (409 with `Retry-After`).
     ///
     /// # Errors
     /// When the server cannot be reached in time, or answers with a problem.
@@ -154,8 +157,8 @@ impl ApiClient {
             };
             let left = deadline.saturating_sub(began.elapsed());
             let pause = patience(&error).filter(|pause| *pause < left);
-            let Some(pause) = pause.filter(|_| call.is_repeatable() && attempt < MAX_ATTEMPTS)
-            else {
+            let has_turns = attempt < MAX_ATTEMPTS || is_under_way(&error);
+            let Some(pause) = pause.filter(|_| call.is_repeatable() && has_turns) else {
                 return Err(error);
             };
             tracing::info!(seconds = pause.as_secs(), %error, "waiting, then asking again");
@@ -291,7 +294,7 @@ fn patience(error: &ApiError) -> Option<Duration> {
     match error {
         ApiError::Problem(problem) => match (problem.status, problem.retry_after) {
             (409 | 429 | 503, Some(seconds)) => {
-                Some(Duration::from_secs(seconds).clamp(PAUSE, LONGEST_WAIT))
+                Some(Duration::from_secs(seconds).clamp(SHORTEST_WAIT, LONGEST_WAIT))
             }
             (429 | 502 | 503 | 504, None) => Some(PAUSE.mul_f64(0.5 + entropy::jitter())),
             _ => None,
@@ -301,6 +304,11 @@ fn patience(error: &ApiError) -> Option<Duration> {
         }
         _ => None,
     }
+}
+
+/// Whether the server still carries out what was sent before: its answer is worth all the time there is.
+fn is_under_way(error: &ApiError) -> bool {
+    matches!(error, ApiError::Problem(problem) if problem.status == 409 && problem.retry_after.is_some())
 }
 
 fn idempotency_key(call: &Call) -> Result<Option<HeaderValue>, ApiError> {

@@ -212,6 +212,10 @@ fn preview_text(act: Act, found: &Value) -> String {
             out::text(&group["profile"])
         ));
     }
+    let mut groups = found["groups"].as_array().into_iter().flatten();
+    if groups.any(|group| group["profile"] == json!("admin")) {
+        text.push_str("  administrators' certificates are among them: perhaps yours\n");
+    }
     let first = found["first"].as_array();
     for certificate in first.into_iter().flatten() {
         text.push_str(&format!(
@@ -256,13 +260,13 @@ mod tests {
     fn what_would_be_hit_is_told_group_by_group() {
         let found = json!({
             "found": 3, "own_left_out": 1,
-            "groups": [{ "cluster": "central", "profile": "workload", "count": 3 }],
+            "groups": [{ "cluster": "central", "profile": "admin", "count": 3 }],
             "first": [{ "serial": "01", "names": ["URI:x"], "not_after": "2026-11-28T06:00:00Z" }],
         });
         let text = preview_text(Act::Hold, &found);
         assert_eq!(
             text,
-            "3 certificate(s) to put on hold:\n         3  cluster central, profile workload\n  01 URI:x until 2026-11-28T06:00:00Z\n  \
+            "3 certificate(s) to put on hold:\n         3  cluster central, profile admin\n  administrators' certificates are among them: perhaps yours\n  01 URI:x until 2026-11-28T06:00:00Z\n  \
              … and 2 more\n  left out: 1 of the server's own (serving, ocsp-responder), which are meant by serial number alone\n"
         );
         let text = report(Act::Lift, &json!({ "changed": 2, "not_held": 1 }));
