@@ -258,18 +258,27 @@ async fn what_was_refused_is_decided_again_too() {
     let entries = store.audit_entries(replica, position, 1).await.unwrap();
     assert_eq!(entries[0].kind, "refusal.policy");
 
-    // The list's bound is one for both.
-    let both = |p: &mut PolicyDocument| {
+    // The list's bound is one for refusals and certificates.
+    let (other, proof) = account("other");
+    let none = AskedTtl::Default;
+    issue(&inside, other, proof, Profile::WORKLOAD, &plain, none)
+        .await
+        .unwrap();
+    let all = |p: &mut PolicyDocument| {
         wider(p);
+        p.default_ttl = Ttl::hours(1);
         p.max_ttl = Ttl::days(90);
     };
-    let cut = replayed(&inside, candidate(both, &inside), 1).await;
-    assert_eq!((cut.examined, cut.same), (2, 0));
-    assert_eq!((cut.differing.len(), cut.truncated), (1, true));
+    let cut = replayed(&inside, candidate(all, &inside), 2).await;
+    assert_eq!((cut.examined, cut.same), (3, 0));
+    assert_eq!((cut.differing.len(), cut.truncated), (2, true));
+    let whole = replayed(&inside, candidate(all, &inside), 3).await;
+    assert_eq!((whole.differing.len(), whole.truncated), (3, false));
+    assert!(whole.differing.iter().rev().is_sorted_by_key(|d| d.at));
 
     // Another cluster's refusals are not ours.
     let request = ReplayRequest {
-        policy: candidate(both, &inside),
+        policy: candidate(all, &inside),
         days: 7,
         limit: 10,
     };
