@@ -320,7 +320,11 @@ async fn each_listener_shows_its_own_things_to_its_own_callers() {
     exchange(first, status_request).await;
     let stream = connect(server.admin, &anonymous).await.unwrap();
     let answer = exchange(stream, status_request).await;
-    assert_eq!(status(&answer), "401", "an anonymous administrator: {answer}");
+    assert_eq!(
+        status(&answer),
+        "401",
+        "an anonymous administrator: {answer}"
+    );
     let (chain, key) = issue(&fleet, &server).await;
     let workload = tls(&fleet, b"http/1.1", Some((&chain, &key)));
     let stream = connect(server.admin, &workload).await.unwrap();
