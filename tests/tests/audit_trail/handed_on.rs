@@ -19,6 +19,7 @@ use tests::parts::repository;
 use tests::process::{output, run};
 use tests::requests::{KeyAndRequest, create_certificate};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -72,7 +73,7 @@ impl Collector {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = incoming.local_addr().unwrap();
         let service = LogsServiceServer::new(self.clone());
-        tokio::spawn(
+        TaskTracker::new().spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
                 .serve_with_incoming(incoming),
@@ -87,9 +88,7 @@ impl Collector {
                 self.news.notified().await;
             }
         };
-        tokio::time::timeout(PATIENCE, arrived)
-            .await
-            .expect("the collector gets the entry");
+        tokio::time::timeout(PATIENCE, arrived).await.unwrap();
     }
 
     /// What it has of a chain, each once; that each was hashed as it is, and none is missing.

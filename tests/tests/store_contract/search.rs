@@ -38,9 +38,9 @@ fn change(record: &NewRecord, reason: u8) -> StatusChange {
 /// Records of two clusters with what a filter may ask for, many of them of the same second, some of them ended.
 async fn fill(store: &Store) -> Vec<NewRecord> {
     let central = furnish(store).await;
-    store.insert_cluster(&cluster("edge")).await.unwrap();
+    store.insert_cluster(&cluster("edge"), &[]).await.unwrap();
     let edge = authority("edge", 1);
-    store.insert_authority(&edge).await.unwrap();
+    store.insert_authority(&edge, &[]).await.unwrap();
     let mut records = Vec::new();
     for n in 0..120_u64 {
         let id = if n % 5 == 0 { &edge.id } else { &central };
@@ -66,8 +66,8 @@ async fn fill(store: &Store) -> Vec<NewRecord> {
     }
     for (n, new) in records.iter().enumerate() {
         match n % 13 {
-            2 => store.revoke(&[change(new, 1)]).await.unwrap(),
-            4 => store.revoke(&[change(new, 6)]).await.unwrap(),
+            2 => store.revoke(&[change(new, 1)], &[]).await.unwrap(),
+            4 => store.revoke(&[change(new, 6)], &[]).await.unwrap(),
             _ => continue,
         };
     }
