@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// A private key is its owner's alone.
+/// A private key is its owner's alone, and what says where keys lie.
 pub(crate) const KEY_MODE: u32 = 0o600;
 /// Certificates, roots and settings are no secrets.
 pub(crate) const CERTIFICATE_MODE: u32 = 0o644;
@@ -13,6 +13,11 @@ pub(crate) const CERTIFICATE_MODE: u32 = 0o644;
 /// Writes a file of its own beside `path` and renames it into place: a reader sees all of the old content or all of
 /// the new one.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_atomically_as(path, content, CERTIFICATE_MODE)
+}
+
+/// The same with the file's mode.
+pub(crate) fn write_atomically_as(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -20,7 +25,7 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(without_path)?;
     file.write_all(content)?;
     file.as_file()
-        .set_permissions(fs::Permissions::from_mode(CERTIFICATE_MODE))?;
+        .set_permissions(fs::Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     sync_directory(directory)

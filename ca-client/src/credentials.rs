@@ -119,16 +119,17 @@ impl CredentialSource {
     /// When the file does not read or holds no token.
     pub fn read(&self) -> Result<Credentials, CredentialsError> {
         match self {
-            Self::EnrolmentTokenFile(path) => Credentials::enrolment(&read(path)?),
+            Self::EnrolmentTokenFile(path) => Credentials::enrolment(&read_token(path)?),
             Self::TokenFile { path, cluster } => Ok(Credentials::Token {
-                token: Token::parse(&read(path)?)?,
+                token: Token::parse(&read_token(path)?)?,
                 cluster: cluster.clone(),
             }),
         }
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {
+/// A token's file, or standard input for `-`, as far as a token can be.
+pub(crate) fn read_token(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {
     let mut text = Zeroizing::new(String::new());
     let limit = MAX_TOKEN_BYTES + 1;
     let read = if path == Path::new(STDIN) {

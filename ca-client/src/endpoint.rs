@@ -210,27 +210,56 @@ impl Endpoint {
         if !untrusted && (offered || !closed) {
             return error;
         }
-        let roots = pki::pem::read_certificates(&self.roots).unwrap_or_default();
-        let ServerAddress { host, port, .. } = &self.address;
-        let name = self.server_name.as_ref().map_or(host, |name| &name.0);
-        let seen = diagnose::look(host, *port, name, &roots).await;
-        match error {
-            ClientError::NotTrusted {
-                address, reason, ..
-            } => ClientError::NotTrusted {
-                address,
-                roots: match &self.roots_file {
-                    Some(file) => format!("the roots in {}", file.display()),
-                    None => "the given roots".to_owned(),
-                },
-                reason: Box::new(reason.with_chain(seen.chain, &roots, name)),
-            },
-            _ if seen.wants_certificate => ClientError::WrongServer {
+        if untrusted {
+            return self.with_chain_seen(error).await;
+        }
+        if self.look().await.wants_certificate {
+            return ClientError::WrongServer {
                 address: self.address.text.clone(),
                 reason: "it wants a client certificate, as the `admin` listener does".to_owned(),
-            },
-            other => other,
+            };
         }
+        error
+    }
+
+    /// Says of a server that is not trusted which certificates came from it; every other error stays as it is.
+    pub(crate) async fn with_chain_seen(&self, error: ClientError) -> ClientError {
+        let ClientError::NotTrusted {
+            address, reason, ..
+        } = error
+        else {
+            return error;
+        };
+        let roots = pki::pem::read_certificates(&self.roots).unwrap_or_default();
+        let seen = self.look().await;
+        ClientError::NotTrusted {
+            address,
+            roots: match &self.roots_file {
+                Some(file) => format!("the roots in {}", file.display()),
+                None => "the given roots".to_owned(),
+            },
+            reason: Box::new(reason.with_chain(seen.chain, &roots, self.target().2)),
+        }
+    }
+
+    async fn look(&self) -> diagnose::Seen {
+        let roots = pki::pem::read_certificates(&self.roots).unwrap_or_default();
+        let (host, port, name) = self.target();
+        diagnose::look(host, port, name, &roots).await
+    }
+
+    /// The host and the port to connect to, and the name that the server's certificate has to have.
+    pub(crate) fn target(&self) -> (&str, u16, &str) {
+        let ServerAddress { host, port, .. } = &self.address;
+        let name = self.server_name.as_ref().map_or(host, |name| &name.0);
+        (host, *port, name)
+    }
+
+    /// Host and port as they stand in the address.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        let text = self.address.text.trim_start_matches("https://");
+        text.trim_end_matches('/')
     }
 }
 

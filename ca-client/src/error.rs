@@ -231,7 +231,10 @@ impl ClientError {
     }
 
     /// For a connection that broke after the call was sent.
-    fn from_broken_call(address: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn from_broken_call(
+        address: &str,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
         if let Some(known) = Self::from_tls(address, error) {
             return known;
         }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use pki::certificate::Fields;
 use pki::extension::{AltName, SubjectNames};
-use pki::name::{DnsName, NameError, SpiffeId};
+use pki::name::{DistinguishedName, DnsName, NameError, SpiffeId};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -18,6 +18,15 @@ pub enum KeyKind {
     P256,
     /// ECDSA on P-384.
     P384,
+}
+
+impl KeyKind {
+    fn algorithm(self) -> &'static rcgen::SignatureAlgorithm {
+        match self {
+            Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Self::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        }
+    }
 }
 
 impl FromStr for KeyKind {
@@ -45,10 +54,7 @@ impl NewKey {
     /// # Errors
     /// When the system gives no randomness.
     pub fn generate(kind: KeyKind, names: &SubjectNames) -> Result<Self, IdentityError> {
-        let algorithm = match kind {
-            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-        };
+        let algorithm = kind.algorithm();
         // rcgen's copy of the key is wiped too; what ring keeps in its own is not (it has no way to ask for it).
         Self::of_pair(&Zeroizing::new(KeyPair::generate_for(algorithm)?), names)
     }
@@ -61,9 +67,42 @@ impl NewKey {
         Self::of_pair(&Zeroizing::new(KeyPair::from_pem(key)?), names)
     }
 
+    /// Makes a key and a request for an administrator's certificate, whose whole name is this common name.
+    ///
+    /// # Errors
+    /// When the name is none, or the system gives no randomness.
+    pub fn generate_for_person(kind: KeyKind, name: &str) -> Result<Self, IdentityError> {
+        let algorithm = kind.algorithm();
+        Self::for_person(&Zeroizing::new(KeyPair::generate_for(algorithm)?), name)
+    }
+
+    /// The same for a key that was made before, PEM of PKCS#8.
+    ///
+    /// # Errors
+    /// When the key or the name is none.
+    pub fn from_pem_for_person(key: &str, name: &str) -> Result<Self, IdentityError> {
+        Self::for_person(&Zeroizing::new(KeyPair::from_pem(key)?), name)
+    }
+
+    fn for_person(pair: &KeyPair, name: &str) -> Result<Self, IdentityError> {
+        // What the server takes is checked before there is a key that it would have no use for.
+        DistinguishedName::new(None, name)?;
+        let mut subject = rcgen::DistinguishedName::new();
+        subject.push(rcgen::DnType::CommonName, name);
+        Self::request(pair, subject, &SubjectNames::default())
+    }
+
     fn of_pair(pair: &KeyPair, names: &SubjectNames) -> Result<Self, IdentityError> {
+        Self::request(pair, rcgen::DistinguishedName::new(), names)
+    }
+
+    fn request(
+        pair: &KeyPair,
+        subject: rcgen::DistinguishedName,
+        names: &SubjectNames,
+    ) -> Result<Self, IdentityError> {
         let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name = subject;
         params.subject_alt_names = alt_names(names)?;
         let csr = params.serialize_request(pair)?.der().to_vec();
         Ok(Self {
@@ -175,6 +214,18 @@ mod tests {
             assert!(csr.common_names().is_empty() && csr.purposes().is_empty());
             assert!(!format!("{made:?}").contains("PRIVATE"));
         }
+    }
+
+    #[test]
+    fn an_administrators_request_holds_the_key_and_the_name() {
+        let made = NewKey::generate_for_person(KeyKind::P256, "Ada Lovelace").unwrap();
+        let csr = VerifiedCsr::parse(made.csr()).unwrap();
+        assert_eq!(csr.common_names(), ["Ada Lovelace"]);
+        assert!(csr.alt_names().is_empty());
+        let again = NewKey::from_pem_for_person(made.key_pem(), "Ada Lovelace").unwrap();
+        let again = VerifiedCsr::parse(again.csr()).unwrap();
+        assert_eq!(again.key().spki(), csr.key().spki());
+        assert!(NewKey::generate_for_person(KeyKind::P256, "").is_err());
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! itself as the proof. What a server answers is checked by [`answer`] before anything is written, and
 //! [`IdentityDir`] replaces key, chain and bundle together.
 //!
+//! [`api`] is a client of the REST API, which administers a CA.
+//!
 //! Time is passed in. A program calls [`install_crypto_provider`] once, before the first connection.
 
 pub mod answer;
+pub mod api;
 mod atomic;
 pub mod bundle;
+pub mod contexts;
 mod credentials;
 mod diagnose;
 mod endpoint;
@@ -19,6 +23,7 @@ mod files;
 mod hook;
 mod identity;
 mod pending;
+pub mod printable;
 mod renew;
 mod settings;
 mod sign;
@@ -42,4 +47,12 @@ pub use sign::sign;
 pub fn install_crypto_provider() {
     // An error means that another one is installed, which is then the program's choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Puts a renewed certificate, PEM, in the place of the one before it; a reader sees all of the old one or all of the new one.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn replace_certificate(path: &std::path::Path, pem: &[u8]) -> std::io::Result<()> {
+    atomic::write_atomically(path, pem)
 }

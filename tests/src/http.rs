@@ -64,7 +64,8 @@ pub fn request(
     })
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+/// Reads an answer that came whole; `None` where it is none.
+pub fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?.to_owned();
     let status = head.split(' ').nth(1)?.parse().ok()?;

@@ -6,6 +6,7 @@
     reason = "a test's harness fails by panicking, where it failed"
 )]
 
+pub mod admin;
 pub mod attacks;
 pub mod disturbance;
 pub mod envoy;

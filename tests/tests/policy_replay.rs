@@ -9,7 +9,7 @@ use ca_server::app::issue::{IssueRequest, IssuedCertificate};
 use ca_server::app::policy::{Difference, DryRun, PolicyDocument, Replay, ReplayRequest, Verdict};
 use ca_server::app::policy::{dry_run, replay};
 use ca_server::app::state::Cluster;
-use ca_server::app::{Error, ErrorKind};
+use ca_server::app::{Error, ErrorKind, Refused};
 use pki::name::{ClusterName, ProfileName, SpiffeId, SpiffePattern};
 use pki::policy::{AskedTtl, Identity, OWN_IDENTITY, Outcome};
 use pki::profile::Profile;
@@ -212,6 +212,79 @@ async fn a_changed_policy_is_tried_on_what_was_recorded() {
     let after = replayed(&inside, candidate(|_| (), &inside), 10).await;
     assert_eq!((after.examined, after.same), (4, 2));
     assert!(after.differing.iter().all(|d| d.in_force_too));
+}
+
+#[tokio::test]
+async fn what_was_refused_is_decided_again_too() {
+    let fleet = Fleet::build(None, &["central", "edge"], GATEWAYS);
+    let inside = Inside::of(&fleet).await;
+    let host = for_host("api.example.com");
+    let plain = KeyAndRequest::build(|_| ());
+    let long = AskedTtl::Exactly(Ttl::days(30));
+    for (profile, csr, ttl) in [
+        (Profile::SERVER, &host, AskedTtl::Default),
+        (Profile::WORKLOAD, &plain, long),
+    ] {
+        let (me, proof) = account("foo");
+        let error = issue(&inside, me, proof, profile, csr, ttl).await;
+        inside.app.note_refusal(&Refused {
+            call: "sign",
+            error: &error.unwrap_err(),
+            remote: "127.0.0.1:1".to_owned(),
+            request_id: "r",
+        });
+    }
+    inside.app.write_refusals(true).await.unwrap();
+    let unchanged = replayed(&inside, candidate(|_| (), &inside), 10).await;
+    assert_eq!(
+        (unchanged.examined, unchanged.same),
+        (2, 2),
+        "{unchanged:?}"
+    );
+
+    let wider = |p: &mut PolicyDocument| {
+        p.rules[0].callers = SpiffePattern::parse("spiffe://cluster.local/ns/*/sa/*").unwrap();
+    };
+    let found = replayed(&inside, candidate(wider, &inside), 10).await;
+    assert_eq!((found.examined, found.same), (2, 1), "{found:?}");
+    let given = of(&found, "sa:foo/web");
+    assert_eq!(given.names, ["DNS:api.example.com"]);
+    let words = |verdict: &Verdict| serde_json::to_string(verdict).unwrap();
+    assert!(words(&given.before).contains("no rule lets"), "{given:?}");
+    assert!(words(&given.after).contains("gateways"), "{given:?}");
+    let (replica, position) = given.refusal.as_ref().unwrap().split_once('/').unwrap();
+    let store = &inside.app.context().store;
+    let position = position.parse().unwrap();
+    let entries = store.audit_entries(replica, position, 1).await.unwrap();
+    assert_eq!(entries[0].kind, "refusal.policy");
+
+    // The list's bound is one for refusals and certificates.
+    let (other, proof) = account("other");
+    let none = AskedTtl::Default;
+    issue(&inside, other, proof, Profile::WORKLOAD, &plain, none)
+        .await
+        .unwrap();
+    let all = |p: &mut PolicyDocument| {
+        wider(p);
+        p.default_ttl = Ttl::hours(1);
+        p.max_ttl = Ttl::days(90);
+    };
+    let cut = replayed(&inside, candidate(all, &inside), 2).await;
+    assert_eq!((cut.examined, cut.same), (3, 0));
+    assert_eq!((cut.differing.len(), cut.truncated), (2, true));
+    let whole = replayed(&inside, candidate(all, &inside), 3).await;
+    assert_eq!((whole.differing.len(), whole.truncated), (3, false));
+    assert!(whole.differing.iter().rev().is_sorted_by_key(|d| d.at));
+
+    // Another cluster's refusals are not ours.
+    let request = ReplayRequest {
+        policy: candidate(all, &inside),
+        days: 7,
+        limit: 10,
+    };
+    let edge = ClusterName::parse("edge").unwrap();
+    let found = replay(inside.app.context(), &edge, &request).await.unwrap();
+    assert_eq!(found.examined, 0);
 }
 
 #[tokio::test]

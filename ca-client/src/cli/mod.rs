@@ -1,8 +1,12 @@
 //! The command line: results go to standard output, everything else to standard error.
 
+mod admin;
 mod bundle;
 mod enroll;
+mod exit;
+mod generate;
 mod inspect;
+mod out;
 mod renew;
 
 use std::future::Future;
@@ -17,19 +21,15 @@ use pki::time::Timestamp;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  refused or failed: the message says what to do
-  2  wrong usage
-  3  temporary: the server is away or busy, or its answer was lost: try again
+use exit::Exit;
 
+const NOTES: &str = "\
 Tokens are read from files or standard input (-), never from the command line or the environment.
 Logs go to standard error; SIGNET_LOG sets what is logged (error, warn, info, debug).";
 
-/// Signet's client: gets certificates, keeps them fresh, and says what is in them.
+/// Signet's client: gets certificates, keeps them fresh, says what is in them, and administers a CA.
 #[derive(Debug, Parser)]
-#[command(name = "ca", version, after_help = EXIT_CODES)]
+#[command(name = "ca", version, after_help = format!("{}\n\n{NOTES}", exit::CODES))]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -49,6 +49,14 @@ enum Command {
     /// Write the roots of a trust domain to a file, once or whenever they change.
     #[command(after_help = bundle::EXAMPLES)]
     Bundle(bundle::Arguments),
+    #[command(flatten)]
+    Administration(Box<admin::Administration>),
+    /// Print a script by which a shell completes our commands
+    #[command(after_help = generate::COMPLETIONS)]
+    Completions(generate::Completions),
+    /// Write the manual, a page for each command
+    #[command(after_help = generate::MAN)]
+    Man(generate::Manual),
 }
 
 /// How a result is printed.
@@ -93,32 +101,28 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         .and_then(|runtime| {
             runtime.block_on(async {
                 match arguments.command {
-                    Command::Enroll(arguments) => enroll::run(arguments).await,
-                    Command::Renew(arguments) => renew::run(arguments).await,
-                    Command::Inspect(arguments) => inspect::run(&arguments),
-                    Command::Bundle(arguments) => bundle::run(arguments).await,
+                    Command::Enroll(arguments) => enroll::run(arguments).await.map(done),
+                    Command::Renew(arguments) => renew::run(arguments).await.map(done),
+                    Command::Inspect(arguments) => inspect::run(&arguments).map(done),
+                    Command::Bundle(arguments) => bundle::run(arguments).await.map(done),
+                    Command::Administration(command) => command.run().await,
+                    Command::Completions(arguments) => arguments.run(),
+                    Command::Man(arguments) => arguments.run(),
                 }
             })
         });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let (code, text) = exit::report(&error);
+            out::note(&text);
+            code
+        }
     }
 }
 
-fn report(error: &anyhow::Error) -> ExitCode {
-    let known = error.downcast_ref::<ClientError>();
-    let mut stderr = std::io::stderr().lock();
-    // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(stderr, "error: {error:#}");
-    if let Some(advice) = known.and_then(ClientError::advice) {
-        let _ = writeln!(stderr, "what to do: {advice}");
-    }
-    if known.is_some_and(ClientError::is_temporary) {
-        ExitCode::from(3)
-    } else {
-        ExitCode::FAILURE
-    }
+fn done((): ()) -> Exit {
+    Exit::Done
 }
 
 fn start_log() {
@@ -181,15 +185,106 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent_and_takes_no_secret() {
-        let command = Arguments::command();
+        let mut command = Arguments::command();
         command.clone().debug_assert();
-        for subcommand in command.get_subcommands() {
-            for argument in subcommand.get_arguments() {
+        command.build();
+        let mut count = 0;
+        each(&command, &mut |command| {
+            for argument in command.get_arguments() {
+                count += 1;
                 let name = argument.get_id().as_str();
                 let secret = name.contains("token") || name.contains("password");
                 assert!(!secret || name.ends_with("_file"), "{name}");
             }
+        });
+        assert!(count > 300, "{count}");
+    }
+
+    fn each(command: &clap::Command, visit: &mut dyn FnMut(&clap::Command)) {
+        visit(command);
+        for subcommand in command.get_subcommands() {
+            each(subcommand, visit);
         }
+    }
+
+    #[test]
+    fn every_command_has_a_help_with_an_example() {
+        let mut command = Arguments::command().term_width(100);
+        command.build();
+        let mut all = String::new();
+        each(&command, &mut |command| {
+            let name = command.get_bin_name().unwrap_or("ca");
+            if name.starts_with("ca help") || name.contains(" help") {
+                return;
+            }
+            let help = command.clone().term_width(100).render_long_help();
+            let help = help.to_string();
+            let is_leaf = command.get_subcommands().next().is_none();
+            assert!(!is_leaf || help.contains("Example"), "{name}");
+            all.push_str(&format!("=== {name} --help\n{}\n", shortened(name, &help)));
+        });
+        // The file is read by people too: each line without what nobody sees.
+        let lines: Vec<&str> = all.lines().map(str::trim_end).collect();
+        insta::assert_snapshot!("help", lines.join("\n"));
+    }
+
+    #[test]
+    fn every_command_of_administration_takes_the_connections_flags() {
+        // A global flag is left out without a word where a command has an argument of the same id.
+        let mut command = Arguments::command();
+        command.build();
+        let alone = [
+            "enroll",
+            "renew",
+            "inspect",
+            "bundle",
+            "context",
+            "completions",
+            "man",
+            "help",
+            "admin request",
+        ];
+        each(&command, &mut |command| {
+            let name = command
+                .get_bin_name()
+                .unwrap_or("ca")
+                .trim_start_matches("ca ");
+            let is_leaf = command.get_subcommands().next().is_none();
+            if !is_leaf || name.contains("help") || alone.iter().any(|word| name.starts_with(word))
+            {
+                return;
+            }
+            for flag in [
+                "context",
+                "url",
+                "root",
+                "server-name",
+                "cert",
+                "key",
+                "token-file",
+                "timeout",
+                "output",
+            ] {
+                let mut longs = command
+                    .get_arguments()
+                    .filter_map(|argument| argument.get_long());
+                assert!(longs.any(|long| long == flag), "{name} --{flag}");
+            }
+        });
+    }
+
+    /// What is the same everywhere stands in the file once, with `ca status`.
+    fn shortened(name: &str, help: &str) -> String {
+        let marks = ["  -o, --output <FORM>\n", "\nConnection:\n"];
+        let mut help = help.to_owned();
+        for (mark, end) in marks.into_iter().zip(["  -h, --help", "\nExample"]) {
+            if let (Some(from), false) = (help.find(mark), name == "ca status") {
+                let rest = &help[from..];
+                let length = rest.find(end).unwrap_or(rest.len());
+                help.replace_range(from..from + length, &format!("{} …\n", mark.trim_end()));
+            }
+        }
+        help
     }
 
     #[test]

@@ -8,8 +8,10 @@
     reason = "test code, of which each program uses its own part"
 )]
 
+pub mod api;
 #[path = "../../src/stand_in.rs"]
 pub mod authority;
+pub mod run;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

@@ -236,6 +236,20 @@ fn not_found(name: &ClusterName) -> Error {
 /// # Errors
 /// When there is none, it has authorities, or the store is away.
 pub async fn delete(context: &Context, name: &ClusterName, actor: &Actor) -> Result<(), Error> {
+    let rows = context.store.authorities().await?;
+    let own: Vec<_> = rows.iter().filter(|row| row.cluster == *name).collect();
+    if let Some(last) = own.last() {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            "in-use",
+            format!(
+                "cluster {name} has {} authorities ({} is {}): what they issued and revoked stays on record under it",
+                own.len(),
+                last.id,
+                last.state
+            ),
+        ));
+    }
     let detail = serde_json::json!({ "cluster": name });
     let audit = [actor.did(context.clock.untrusted_now(), "cluster.delete", &detail)];
     match context.store.delete_cluster(name, &audit).await? {

@@ -96,7 +96,11 @@ pub async fn installation(store: &Store) -> Result<Installation, Error> {
     })
 }
 
-async fn open(
+/// Opens a key that rests as told, such as in a backup.
+///
+/// # Errors
+/// When what the configuration names does not open it, or cannot be read.
+pub async fn open(
     installation: &Installation,
     settings: &KeySettings,
     tokens: &Tokens,

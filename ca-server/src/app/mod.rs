@@ -6,6 +6,7 @@ pub mod administration;
 pub mod administrators;
 pub mod audit;
 pub mod authority;
+pub mod backup;
 pub mod bundle;
 pub mod caller;
 pub mod clock;

@@ -57,8 +57,8 @@ pub struct Found {
     pub groups: BTreeMap<(ClusterName, ProfileName), usize>,
     /// The first of them, to be shown: [`Found::SHOWN`] at most.
     pub first: Vec<StoredRecord>,
-    /// How many of the server's own certificates would have fitted. They are meant only by serial number: to revoke a
-    /// cluster's workloads is not to take the CA off the network, and to silence who tells of it.
+    /// How many of the server's and its administrators' own certificates would have fitted. They are meant only by serial
+    /// number: to revoke a cluster's workloads is not to take the CA off the network, and to silence who tells of it.
     pub own_left_out: usize,
     /// An authority's certificate among them, which is revoked in another way.
     authority: Option<Serial>,
@@ -94,9 +94,9 @@ impl Found {
     }
 }
 
-/// Whether the server issues certificates of this profile to itself.
+/// Whether certificates of this profile are the server's own, or those of its administrators.
 fn is_servers_own(record: &NewRecord) -> bool {
-    let own = [Profile::SERVING, Profile::OCSP_RESPONDER];
+    let own = [Profile::SERVING, Profile::OCSP_RESPONDER, Profile::ADMIN];
     Profile::builtin(&record.profile).is_some_and(|profile| own.contains(&profile))
 }
 

@@ -10,6 +10,7 @@ macro_rules! say {
 mod admin;
 mod audit;
 mod authority;
+mod backup;
 mod cluster;
 mod crl;
 mod enrolment;
@@ -78,6 +79,10 @@ enum Command {
     /// Administrators: their certificates and roles.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Write the whole store into one encrypted file, while servers run.
+    Backup(backup::BackupArguments),
+    /// Fill an empty store from a backup. Numbers go on from ahead of any that was given out since.
+    Restore(backup::Existing),
     /// Clusters: what they are and allow.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -217,6 +222,8 @@ async fn dispatch(cli: Cli) -> Result<()> {
                 say!("the schema is up to date");
             }
         }
+        Command::Backup(arguments) => backup::run(arguments, config).await?,
+        Command::Restore(existing) => backup::restore(&existing, &config?).await?,
         Command::Serve => server::serve(config?, &cli.config).await?,
         Command::Admin(command) => admin::run(command, &config?).await?,
         Command::Cluster(command) => cluster::run(command, &config?).await?,

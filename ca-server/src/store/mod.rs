@@ -12,12 +12,14 @@
 //! nothing changes, they are not written either. None are given where nobody has to hear of it.
 
 mod error;
+mod migrations;
 pub mod model;
 mod postgres;
 pub mod recorder;
 mod rows;
 mod search;
 mod sqlite;
+pub mod transfer;
 mod url;
 
 use std::time::Duration;

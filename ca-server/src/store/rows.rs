@@ -7,7 +7,7 @@ use pki::crypto::Digest;
 use pki::name::AuthorityId;
 use pki::serial::Serial;
 use pki::time::Timestamp;
-use sqlx::FromRow;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::StoreError;
 use super::administrators::{BindingRow, ProposalRow, ProposalState};
@@ -18,13 +18,33 @@ use super::model::{
 };
 use crate::app::roles::{Role, Scope};
 
-#[derive(FromRow)]
-pub(super) struct RawInstallation {
-    wrapping: String,
-    salt: Vec<u8>,
-    sealed_key: Vec<u8>,
-    changed_at: i64,
-    version: i64,
+/// A row's fields by their columns' names, in either engine: what `#[derive(FromRow)]` makes, without building both drivers a
+/// second time for a macro to run in.
+macro_rules! row {
+    ($(#[$doc:meta])* $vis:vis struct $name:ident { $($(#[$field_doc:meta])* $field_vis:vis $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        $vis struct $name { $($(#[$field_doc])* $field_vis $field: $type,)* }
+
+        impl<'r, R: Row> FromRow<'r, R> for $name
+        where
+            &'static str: ColumnIndex<R>,
+            $($type: Decode<'r, R::Database> + Type<R::Database>,)*
+        {
+            fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($field: row.try_get(stringify!($field))?,)* })
+            }
+        }
+    };
+}
+
+row! {
+    pub(super) struct RawInstallation {
+        wrapping: String,
+        salt: Vec<u8>,
+        sealed_key: Vec<u8>,
+        changed_at: i64,
+        version: i64,
+    }
 }
 
 impl TryFrom<RawInstallation> for Installation {
@@ -46,12 +66,13 @@ impl TryFrom<RawInstallation> for Installation {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawCluster {
-    name: String,
-    trust_domain: String,
-    definition: String,
-    version: i64,
+row! {
+    pub(super) struct RawCluster {
+        name: String,
+        trust_domain: String,
+        definition: String,
+        version: i64,
+    }
 }
 
 impl TryFrom<RawCluster> for ClusterRow {
@@ -67,29 +88,30 @@ impl TryFrom<RawCluster> for ClusterRow {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawAuthority {
-    id: String,
-    cluster: String,
-    generation: i64,
-    state: String,
-    subject: String,
-    spki: Vec<u8>,
-    sealed_key: Option<Vec<u8>>,
-    key_uri: Option<String>,
-    key_origin: Option<String>,
-    request: Vec<u8>,
-    chain: Vec<u8>,
-    not_after: Option<i64>,
-    activate_at: Option<i64>,
-    created_at: i64,
-    revoked_at: Option<i64>,
-    revoked_reason: Option<i64>,
-    crl_shards: i64,
-    crl_delta: bool,
-    published_at: Option<i64>,
-    public_url: Option<String>,
-    version: i64,
+row! {
+    pub(super) struct RawAuthority {
+        id: String,
+        cluster: String,
+        generation: i64,
+        state: String,
+        subject: String,
+        spki: Vec<u8>,
+        sealed_key: Option<Vec<u8>>,
+        key_uri: Option<String>,
+        key_origin: Option<String>,
+        request: Vec<u8>,
+        chain: Vec<u8>,
+        not_after: Option<i64>,
+        activate_at: Option<i64>,
+        created_at: i64,
+        revoked_at: Option<i64>,
+        revoked_reason: Option<i64>,
+        crl_shards: i64,
+        crl_delta: bool,
+        published_at: Option<i64>,
+        public_url: Option<String>,
+        version: i64,
+    }
 }
 
 impl TryFrom<RawAuthority> for AuthorityRow {
@@ -177,12 +199,13 @@ fn read_origin(words: &str) -> Option<KeyOrigin> {
     Some(origin)
 }
 
-/// A bundle joined with one of its roots, or with none.
-#[derive(FromRow)]
-pub(super) struct RawBundleRoot {
-    trust_domain: String,
-    sequence: i64,
-    der: Option<Vec<u8>>,
+row! {
+    /// A bundle joined with one of its roots, or with none.
+    pub(super) struct RawBundleRoot {
+        trust_domain: String,
+        sequence: i64,
+        der: Option<Vec<u8>>,
+    }
 }
 
 /// Gathers rows that are ordered by trust domain.
@@ -203,13 +226,14 @@ pub(super) fn bundles(rows: Vec<RawBundleRoot>) -> Result<Vec<BundleRow>, StoreE
     Ok(bundles)
 }
 
-#[derive(FromRow)]
-pub(super) struct RawCrl {
-    number: i64,
-    der: Vec<u8>,
-    this_update: i64,
-    next_update: i64,
-    covers: i64,
+row! {
+    pub(super) struct RawCrl {
+        number: i64,
+        der: Vec<u8>,
+        this_update: i64,
+        next_update: i64,
+        covers: i64,
+    }
 }
 
 impl RawCrl {
@@ -235,14 +259,15 @@ pub(super) fn from_position(index: Option<u64>) -> i64 {
     index.map_or(-1, signed)
 }
 
-#[derive(FromRow)]
-pub(super) struct RawRootCrl {
-    root: Vec<u8>,
-    number: i64,
-    der: Vec<u8>,
-    this_update: i64,
-    next_update: i64,
-    imported_at: i64,
+row! {
+    pub(super) struct RawRootCrl {
+        root: Vec<u8>,
+        number: i64,
+        der: Vec<u8>,
+        this_update: i64,
+        next_update: i64,
+        imported_at: i64,
+    }
 }
 
 impl TryFrom<RawRootCrl> for RootCrlRow {
@@ -260,21 +285,22 @@ impl TryFrom<RawRootCrl> for RootCrlRow {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawEnrolment {
-    id: String,
-    hash: Vec<u8>,
-    cluster: String,
-    pattern: String,
-    profile: String,
-    expires_at: i64,
-    created_at: i64,
-    created_by: String,
-    consumed_at: Option<i64>,
-    key_digest: Option<Vec<u8>>,
-    revoked_at: Option<i64>,
-    authority: Option<String>,
-    serial: Option<Vec<u8>>,
+row! {
+    pub(super) struct RawEnrolment {
+        id: String,
+        hash: Vec<u8>,
+        cluster: String,
+        pattern: String,
+        profile: String,
+        expires_at: i64,
+        created_at: i64,
+        created_by: String,
+        consumed_at: Option<i64>,
+        key_digest: Option<Vec<u8>>,
+        revoked_at: Option<i64>,
+        authority: Option<String>,
+        serial: Option<Vec<u8>>,
+    }
 }
 
 impl TryFrom<RawEnrolment> for EnrolmentRow {
@@ -308,33 +334,34 @@ impl TryFrom<RawEnrolment> for EnrolmentRow {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawRecord {
-    authority: String,
-    serial: Vec<u8>,
-    cluster: String,
-    log_index: i64,
-    leaf_hash: Vec<u8>,
-    issued_at: i64,
-    not_before: i64,
-    not_after: i64,
-    names: String,
-    key_digest: Vec<u8>,
-    request_digest: Vec<u8>,
-    certificate_digest: Vec<u8>,
-    der: Vec<u8>,
-    caller_kind: String,
-    caller: String,
-    caller_detail: Option<String>,
-    profile: String,
-    asked_names: String,
-    asked_ttl: Option<i64>,
-    granted_ttl: i64,
-    rule: String,
-    bundle_sequence: i64,
-    request_id: String,
-    revoked_at: Option<i64>,
-    reason: Option<i64>,
+row! {
+    pub(super) struct RawRecord {
+        authority: String,
+        serial: Vec<u8>,
+        cluster: String,
+        log_index: i64,
+        leaf_hash: Vec<u8>,
+        issued_at: i64,
+        not_before: i64,
+        not_after: i64,
+        names: String,
+        key_digest: Vec<u8>,
+        request_digest: Vec<u8>,
+        certificate_digest: Vec<u8>,
+        der: Vec<u8>,
+        caller_kind: String,
+        caller: String,
+        caller_detail: Option<String>,
+        profile: String,
+        asked_names: String,
+        asked_ttl: Option<i64>,
+        granted_ttl: i64,
+        rule: String,
+        bundle_sequence: i64,
+        request_id: String,
+        revoked_at: Option<i64>,
+        reason: Option<i64>,
+    }
 }
 
 impl TryFrom<RawRecord> for StoredRecord {
@@ -381,12 +408,13 @@ impl TryFrom<RawRecord> for StoredRecord {
     }
 }
 
-/// Where a record lies.
-#[derive(FromRow)]
-pub(super) struct RawKey {
-    authority: String,
-    serial: Vec<u8>,
-    issued_at: i64,
+row! {
+    /// Where a record lies.
+    pub(super) struct RawKey {
+        authority: String,
+        serial: Vec<u8>,
+        issued_at: i64,
+    }
 }
 
 impl RawKey {
@@ -402,12 +430,13 @@ impl RawKey {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawRevocation {
-    serial: Vec<u8>,
-    revoked_at: i64,
-    reason: i64,
-    not_after: i64,
+row! {
+    pub(super) struct RawRevocation {
+        serial: Vec<u8>,
+        revoked_at: i64,
+        reason: i64,
+        not_after: i64,
+    }
 }
 
 impl TryFrom<RawRevocation> for Revocation {
@@ -423,15 +452,16 @@ impl TryFrom<RawRevocation> for Revocation {
     }
 }
 
-/// A row of the revocation log.
-#[derive(FromRow)]
-pub(super) struct RawStatusEvent {
-    log_index: i64,
-    kind: String,
-    serial: Option<Vec<u8>>,
-    at: i64,
-    reason: i64,
-    not_after: i64,
+row! {
+    /// A row of the revocation log.
+    pub(super) struct RawStatusEvent {
+        log_index: i64,
+        kind: String,
+        serial: Option<Vec<u8>>,
+        at: i64,
+        reason: i64,
+        not_after: i64,
+    }
 }
 
 impl TryFrom<RawStatusEvent> for (u64, StatusEvent) {
@@ -466,12 +496,13 @@ pub(super) fn kind(reason: u8) -> &'static str {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawStatusPosition {
-    authority: String,
-    last_revocation: i64,
-    next_index: i64,
-    number: Option<i64>,
+row! {
+    pub(super) struct RawStatusPosition {
+        authority: String,
+        last_revocation: i64,
+        next_index: i64,
+        number: Option<i64>,
+    }
 }
 
 impl TryFrom<RawStatusPosition> for StatusPosition {
@@ -487,19 +518,20 @@ impl TryFrom<RawStatusPosition> for StatusPosition {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawAudit {
-    replica: String,
-    position: i64,
-    at: i64,
-    kind: String,
-    actor: String,
-    remote: String,
-    rule: String,
-    request_id: String,
-    detail: String,
-    previous: Vec<u8>,
-    hash: Vec<u8>,
+row! {
+    pub(super) struct RawAudit {
+        replica: String,
+        position: i64,
+        at: i64,
+        kind: String,
+        actor: String,
+        remote: String,
+        rule: String,
+        request_id: String,
+        detail: String,
+        previous: Vec<u8>,
+        hash: Vec<u8>,
+    }
 }
 
 impl TryFrom<RawAudit> for AuditRow {
@@ -523,13 +555,14 @@ impl TryFrom<RawAudit> for AuditRow {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawAuditHead {
-    replica: String,
-    position: i64,
-    hash: Vec<u8>,
-    seal: Vec<u8>,
-    at: i64,
+row! {
+    pub(super) struct RawAuditHead {
+        replica: String,
+        position: i64,
+        hash: Vec<u8>,
+        seal: Vec<u8>,
+        at: i64,
+    }
 }
 
 impl TryFrom<RawAuditHead> for AuditHead {
@@ -549,11 +582,12 @@ impl TryFrom<RawAuditHead> for AuditHead {
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct RawMark {
-    replica: String,
-    position: i64,
-    hash: Vec<u8>,
+row! {
+    pub(super) struct RawMark {
+        replica: String,
+        position: i64,
+        hash: Vec<u8>,
+    }
 }
 
 impl TryFrom<RawMark> for Mark {
@@ -655,15 +689,16 @@ fn split_chain(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(chain)
 }
 
-#[derive(FromRow)]
-pub(super) struct RawBinding {
-    id: String,
-    principal: String,
-    role: String,
-    clusters: Option<String>,
-    created_at: i64,
-    created_by: String,
-    seal: Vec<u8>,
+row! {
+    pub(super) struct RawBinding {
+        id: String,
+        principal: String,
+        role: String,
+        clusters: Option<String>,
+        created_at: i64,
+        created_by: String,
+        seal: Vec<u8>,
+    }
 }
 
 impl TryFrom<RawBinding> for BindingRow {
@@ -697,22 +732,23 @@ pub(super) fn write_scope(scope: &Scope) -> Option<String> {
         .and_then(|names| serde_json::to_string(names).ok())
 }
 
-#[derive(FromRow)]
-pub(super) struct RawProposal {
-    id: String,
-    act: String,
-    kind: String,
-    cluster: Option<String>,
-    changes: String,
-    state: String,
-    created_at: i64,
-    created_by: String,
-    expires_at: i64,
-    decided_at: Option<i64>,
-    decided_by: Option<String>,
-    outcome: Option<String>,
-    seal: Vec<u8>,
-    version: i64,
+row! {
+    pub(super) struct RawProposal {
+        id: String,
+        act: String,
+        kind: String,
+        cluster: Option<String>,
+        changes: String,
+        state: String,
+        created_at: i64,
+        created_by: String,
+        expires_at: i64,
+        decided_at: Option<i64>,
+        decided_by: Option<String>,
+        outcome: Option<String>,
+        seal: Vec<u8>,
+        version: i64,
+    }
 }
 
 impl TryFrom<RawProposal> for ProposalRow {

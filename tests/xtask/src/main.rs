@@ -1,9 +1,10 @@
-//! Checks that run outside the compiler: `cargo run -p xtask -- arch`.
+//! Checks that run outside the compiler: `cargo run -p xtask -- arch` and `-- proto`.
 //!
 //! `arch` holds the house to its drawing: which package may depend on which, what must not be reachable from the
-//! pure ones, and which words may stand in which folder.
+//! pure ones, and which words may stand in which folder. `proto` holds the gRPC contracts to what was promised.
 
 mod graph;
+mod proto;
 mod rules;
 mod source;
 
@@ -14,7 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 fn main() -> ExitCode {
-    match run(std::env::args().nth(1).as_deref()) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
@@ -23,21 +25,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Option<&str>) -> Result<()> {
-    match task {
-        Some("arch") => arch(),
-        _ => bail!("usage: cargo run -p xtask -- arch"),
+fn run(arguments: &[String]) -> Result<()> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["arch"] => arch(),
+        ["proto"] => proto::check(root(&cargo_metadata()?)?, false),
+        ["proto", "--accept"] => proto::check(root(&cargo_metadata()?)?, true),
+        _ => bail!("usage: cargo run -p xtask -- arch | proto [--accept]"),
     }
+}
+
+fn root(metadata: &Value) -> Result<&Path> {
+    let root = metadata["workspace_root"].as_str();
+    root.map(Path::new)
+        .context("cargo metadata has no workspace_root")
 }
 
 fn arch() -> Result<()> {
     let metadata = cargo_metadata()?;
-    let root = metadata["workspace_root"]
-        .as_str()
-        .context("cargo metadata has no workspace_root")?;
+    let root = root(&metadata)?;
     let graph = graph::Graph::from_metadata(&metadata)?;
     let mut violations = graph.violations(rules::ARROWS, rules::UNREACHABLE);
-    violations.extend(source::violations(Path::new(root), rules::WORDS)?);
+    violations.extend(source::violations(root, rules::WORDS)?);
     for violation in &violations {
         eprintln!("arch: {violation}");
     }

@@ -1,15 +1,19 @@
 //! A changed policy on the requests that were recorded, before it is put in force.
 
-use pki::name::{ClusterName, SpiffeId, TrustDomain};
+use std::cmp::Reverse;
+
+use pki::name::{ClusterName, NameError, SpiffeId, TrustDomain};
 use pki::policy::{ClusterPolicy, Identity, decide};
 use pki::profile::Profile;
 use pki::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 
 use super::facts::{self, Facts};
-use super::{Granted, Policies, PolicyDocument, Verdict, policies};
+use super::{Granted, Policies, PolicyDocument, RefusedRequest, Verdict, policies};
 use crate::app::{Context, Error, ErrorKind};
-use crate::store::model::{NewRecord, RecordFilter, StoredRecord};
+use crate::store::model::{
+    AuditCursor, AuditFilter, AuditRow, NewRecord, RecordFilter, StoredRecord,
+};
 
 /// What is to be tried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,8 +30,11 @@ pub struct ReplayRequest {
 
 const DAYS_MAX: u32 = 90;
 const LIMIT_MAX: usize = 1_000;
-/// The most records that one replay looks at, newest first: some half a minute's work.
+/// The most records, and the most refusals, that one replay looks at, newest first: some half a minute's work.
 const EXAMINED_MAX: u64 = 250_000;
+
+/// The kind of the audit trail's entries of requests that policy refused.
+const REFUSED: &str = "refusal.policy";
 
 const fn default_limit() -> usize {
     100
@@ -71,7 +78,8 @@ pub struct Difference {
     pub in_force_too: bool,
 }
 
-/// Decides the requests of the last days again, and puts nothing in force. It reads by pages and keeps the differences alone.
+/// Decides the requests of the last days again, those that were refused too, and puts nothing in force. It reads by pages and
+/// keeps the differences alone.
 ///
 /// # Errors
 /// When there is no such cluster, the candidate does not hold together, a bound is not kept, or the store is away.
@@ -101,7 +109,18 @@ pub async fn replay(
         },
     };
     records(context, cluster, now, &mut found).await?;
-    Ok(found.replay)
+    let of_records = std::mem::take(&mut found.replay.differing);
+    refusals(context, cluster, &mut found).await?;
+    let mut replay = found.replay;
+    replay.differing.extend(of_records);
+    replay
+        .differing
+        .sort_by_key(|difference| Reverse(difference.at));
+    if replay.differing.len() > request.limit {
+        replay.differing.truncate(request.limit);
+        replay.truncated = true;
+    }
+    Ok(replay)
 }
 
 /// What was found so far.
@@ -202,6 +221,69 @@ async fn one(context: &Context, stored: &StoredRecord, found: &mut Found) -> Res
         in_force_too,
     });
     Ok(())
+}
+
+/// The requests that policy refused, as far as the audit trail has them: some of each caller's each hour.
+async fn refusals(
+    context: &Context,
+    cluster: &ClusterName,
+    found: &mut Found,
+) -> Result<(), Error> {
+    let mut filter = AuditFilter {
+        kind: Some(REFUSED.to_owned()),
+        from: Some(found.replay.since),
+        limit: AuditFilter::LIMIT_MAX,
+        ..AuditFilter::default()
+    };
+    let mut looked_at = 0;
+    loop {
+        let page = context.store.search_audit(&filter).await?;
+        for row in &page {
+            if looked_at >= EXAMINED_MAX {
+                found.replay.truncated = true;
+                let since = row.at.plus(Ttl::minutes(0));
+                found.replay.since = found.replay.since.max(since);
+                return Ok(());
+            }
+            looked_at += 1;
+            one_refusal(row, cluster, found);
+        }
+        match page.last() {
+            Some(last) if page.len() >= AuditFilter::LIMIT_MAX as usize => {
+                filter.after = Some(AuditCursor::of(last));
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn one_refusal(row: &AuditRow, cluster: &ClusterName, found: &mut Found) {
+    // What was refused before its request was read, or to an administrator, was no decision of a policy.
+    let Ok(refused) = serde_json::from_str::<RefusedRequest>(&row.detail) else {
+        return;
+    };
+    if refused.cluster != *cluster || refused.decide(&found.policies.in_force).is_err() {
+        return;
+    }
+    let again = |policy: &ClusterPolicy| {
+        let refuse = |error: NameError| Verdict::Refused {
+            refusal: error.to_string(),
+        };
+        refused.decide(policy).unwrap_or_else(refuse)
+    };
+    let before = Verdict::Refused {
+        refusal: refused.text.clone(),
+    };
+    found.look_at(again, before, |before, after, in_force_too| Difference {
+        serial: None,
+        refusal: Some(format!("{}/{}", row.replica, row.position)),
+        at: row.at,
+        caller: row.actor.clone(),
+        names: refused.asked_names.clone(),
+        before,
+        after,
+        in_force_too,
+    });
 }
 
 /// Who asked, as policy saw it; `None` where nobody did whom policy decides about.

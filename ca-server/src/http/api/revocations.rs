@@ -82,6 +82,12 @@ async fn one(
     };
     let found = revocation::select(call.context(), &selection).await?;
     let summary = act(call, &found, action, why, &actor).await?;
+    if summary.standing > 0 && !matches!(action, Action::Revoke) {
+        let text = format!(
+            "certificate {serial} is revoked, or on hold, already: what is revoked stays so"
+        );
+        return Err(Error::new(ErrorKind::Conflict, "standing", text).into());
+    }
     if summary.not_held > 0 {
         let text = format!("certificate {serial} is not on hold: there is nothing to lift");
         return Err(Error::new(ErrorKind::Conflict, "not-held", text).into());

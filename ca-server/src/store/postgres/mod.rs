@@ -13,6 +13,7 @@ mod partitions;
 mod records;
 mod revocations;
 mod search;
+mod transfer;
 mod trust;
 
 use std::collections::BTreeSet;
@@ -25,8 +26,10 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, Transaction};
 
-use super::StoreError;
 use super::audit::Trail;
+use super::{StoreError, migrations};
+
+pub(super) use transfer::migrations;
 
 /// Connections to a Postgres server.
 #[derive(Clone)]
@@ -40,12 +43,7 @@ pub struct Postgres {
 
 pub(super) type Connection = PgConnection;
 
-/// It takes a schema that is newer than this program: migrations keep the release before them working.
-static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator = sqlx::migrate!("../migrations/postgres");
-    migrator.set_ignore_missing(true);
-    migrator
-});
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 
 const READERS: u32 = 8;
 const WRITERS: u32 = 4;

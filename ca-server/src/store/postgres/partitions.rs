@@ -24,7 +24,7 @@ const ADVISORY_LOCK: i64 = 0x7369_676e_6574_0001;
 
 /// A partition's days: from the first to the one before the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Days(i32, i32);
+pub(super) struct Days(pub(super) i32, pub(super) i32);
 
 impl Days {
     fn table(self) -> String {
@@ -215,7 +215,9 @@ async fn lock_maintenance(connection: &mut PgConnection) -> Result<(), sqlx::Err
 }
 
 /// What there is: first day → day after the last. The catalogue's bounds count, not the tables' names.
-async fn partitions(connection: &mut PgConnection) -> Result<BTreeMap<i32, i32>, StoreError> {
+pub(super) async fn partitions(
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<i32, i32>, StoreError> {
     let rows: Vec<(i32, i32)> = sqlx::query_as(
         "SELECT substring(b.bound FROM 'FROM \\((\\d+)\\)')::integer, \
              substring(b.bound FROM 'TO \\((\\d+)\\)')::integer \
@@ -230,7 +232,7 @@ async fn partitions(connection: &mut PgConnection) -> Result<BTreeMap<i32, i32>,
 }
 
 /// By `LIKE` and `ATTACH`: who records meanwhile is not stopped, as `CREATE … PARTITION OF` would do.
-async fn create(connection: &mut PgConnection, days: Days) -> Result<(), StoreError> {
+pub(super) async fn create(connection: &mut PgConnection, days: Days) -> Result<(), StoreError> {
     let Days(first, end) = days;
     let table = days.table();
     run(

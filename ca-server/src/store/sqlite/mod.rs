@@ -9,6 +9,7 @@ mod operations;
 mod records;
 mod revocations;
 mod search;
+mod transfer;
 mod trust;
 
 use std::fs::OpenOptions;
@@ -24,8 +25,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection as _, Transaction};
 
-use super::StoreError;
 use super::audit::Trail;
+use super::{StoreError, migrations};
+
+pub(super) use transfer::migrations;
 
 /// Connections to a SQLite file.
 #[derive(Clone)]
@@ -38,12 +41,7 @@ pub struct Sqlite {
 
 pub(super) type Connection = SqliteConnection;
 
-/// It takes a schema that is newer than this program: migrations keep the release before them working.
-static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator = sqlx::migrate!("../migrations/sqlite");
-    migrator.set_ignore_missing(true);
-    migrator
-});
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
 const READERS: u32 = 4;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
