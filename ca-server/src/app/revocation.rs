@@ -294,8 +294,7 @@ async fn change(
         let detail = serde_json::json!({
             "reason": reason.to_string(),
             "asked": batch.len(),
-            "first_serial": batch.first().map(|(_, serial)| serial),
-            "last_serial": batch.last().map(|(_, serial)| serial),
+            "serials": batch.iter().map(|(_, serial)| serial).collect::<Vec<_>>(),
         });
         let audit = [actor.did(at, word, &detail)];
         let outcomes = match kind {

@@ -27,6 +27,9 @@ pub(super) enum AuditCommand {
         /// A file of lines that were exported before: each has to be in the trail as it is.
         #[arg(long, value_name = "FILE")]
         against: Option<PathBuf>,
+        /// Hold each certificate that lives against its record and its authority's key, too: that takes its time.
+        #[arg(long)]
+        records: bool,
     },
     /// Write the whole trail as JSON lines, chain by chain; docs/audit.md says how they are verified.
     Export {
@@ -67,7 +70,9 @@ const PAGE: u32 = 500;
 pub(super) async fn run(command: AuditCommand, config: &Config) -> Result<()> {
     match command {
         AuditCommand::List(filter) => list(filter, &super::open_store(config).await?).await,
-        AuditCommand::Verify { against } => verify(config, against.as_deref()).await,
+        AuditCommand::Verify { against, records } => {
+            verify(config, against.as_deref(), records).await
+        }
         AuditCommand::Export { out } => {
             let count = export(&super::open_store(config).await?, &out).await;
             let count = count.with_context(|| out.display().to_string())?;
@@ -122,8 +127,8 @@ async fn cursor(store: &Store, text: &str) -> Result<AuditCursor> {
     Ok(AuditCursor::of(row))
 }
 
-async fn verify(config: &Config, against: Option<&Path>) -> Result<()> {
-    let context = super::open(config).await?;
+async fn verify(config: &Config, against: Option<&Path>, records: bool) -> Result<()> {
+    let context = super::open_as_it_is(config).await?;
     let remembered = match &config.watermark_file {
         Some(file) => watermark::read(file)?.chains(),
         None => Vec::new(),
@@ -132,6 +137,10 @@ async fn verify(config: &Config, against: Option<&Path>) -> Result<()> {
     let compared = match against {
         Some(file) => Some(compare(&context.store, file, &mut findings).await?),
         None => None,
+    };
+    let records = match records {
+        true => Some(audit::verify_records(&context, &mut findings).await?),
+        false => None,
     };
     for (replica, entries) in &findings.chains {
         say!("chain {replica}: {entries} entries");
@@ -143,6 +152,12 @@ async fn verify(config: &Config, against: Option<&Path>) -> Result<()> {
     );
     if let (Some(count), Some(file)) = (compared, against) {
         say!("{}: {count} entries compared", file.display());
+    }
+    if let Some(count) = records {
+        say!("{count} records of certificates that live");
+    }
+    for what in &findings.contradictions {
+        say!("{}", printable(what));
     }
     for fault in &findings.faults {
         say!("{}", printable(&fault.to_string()));

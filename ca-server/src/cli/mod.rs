@@ -258,6 +258,15 @@ async fn open_store(config: &Config) -> Result<Store> {
 /// # Errors
 /// When the store does not open, or the passphrase is another one.
 pub async fn open(config: &Config) -> Result<Context> {
+    let context = open_as_it_is(config).await?;
+    if let Err(error) = crate::app::audit::begin(&context).await {
+        tracing::warn!(error = %error.detail(), "the audit trail does not begin");
+    }
+    Ok(context)
+}
+
+/// The same, without a word in the trail.
+async fn open_as_it_is(config: &Config) -> Result<Context> {
     lock_memory(config)?;
     let store = open_store(config).await?;
     let tokens = Tokens::new(&config.tokens, config.keys.require_confined);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,9 +15,11 @@ use proto::otlp::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use tests::disturbance::SmallDisk;
 use tests::fleet::Server;
 use tests::http::get;
-use tests::process::run;
+use tests::parts::repository;
+use tests::process::{output, run};
 use tests::requests::{KeyAndRequest, create_certificate};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -69,7 +73,7 @@ impl Collector {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = incoming.local_addr().unwrap();
         let service = LogsServiceServer::new(self.clone());
-        tokio::spawn(
+        TaskTracker::new().spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
                 .serve_with_incoming(incoming),
@@ -84,9 +88,7 @@ impl Collector {
                 self.news.notified().await;
             }
         };
-        tokio::time::timeout(PATIENCE, arrived)
-            .await
-            .expect("the collector gets the entry");
+        tokio::time::timeout(PATIENCE, arrived).await.unwrap();
     }
 
     /// What it has of a chain, each once; that each was hashed as it is, and none is missing.
@@ -210,6 +212,7 @@ async fn a_full_disk_under_the_exported_file_stops_the_file_alone() {
     let exported = std::fs::read_to_string(&by_hand).unwrap();
     let exported: BTreeSet<_> = exported.lines().collect();
     assert!(text.lines().all(|line| exported.contains(line)));
+    by_strangers(&file, &by_hand);
     // A line that was changed afterwards is told apart from a trail that was.
     let forged = text.replacen("cli:", "cli:x", 1);
     std::fs::write(&by_hand, forged).unwrap();
@@ -219,12 +222,37 @@ async fn a_full_disk_under_the_exported_file_stops_the_file_alone() {
 }
 
 /// Waits until a file has an entry's line.
-async fn wait_for_line(file: &std::path::Path, entry: &Entry) {
+async fn wait_for_line(file: &Path, entry: &Entry) {
     let line = serde_json::to_string(entry).unwrap();
     let begun = Instant::now();
     while !std::fs::read_to_string(file).is_ok_and(|text| text.contains(&line)) {
         assert!(begun.elapsed() < PATIENCE, "no {line}");
         // The file is written by another process, which says nothing of it.
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Verifies both files by what docs/audit.md gives to those who do not have our programs.
+fn by_strangers(file: &Path, by_hand: &Path) {
+    let test = "a_full_disk_under_the_exported_file_stops_the_file_alone";
+    if Command::new("python3").arg("--version").output().is_err() {
+        return tests::parts::skip(test, "no python3; lines are verified by our own code alone");
+    }
+    let page = std::fs::read_to_string(repository().join("docs/audit.md")).unwrap();
+    let (_, program) = page
+        .split_once("Without any of our programs, then:\n")
+        .unwrap();
+    let lines = program.lines().skip(1);
+    let program: Vec<_> = lines.map_while(|line| line.strip_prefix("    ")).collect();
+    let program = program.join("\n");
+    for file in [file, by_hand] {
+        let said = run(Command::new("python3").args(["-c", &program]).arg(file));
+        assert!(said.contains(HERE), "{said}");
+        let text = std::fs::read_to_string(file).unwrap();
+        let broken = file.with_extension("broken");
+        std::fs::write(&broken, text.replacen("cli:", "cli:x", 1)).unwrap();
+        let refused = output(Command::new("python3").args(["-c", &program]).arg(&broken));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("is not whole at position"), "{said}");
     }
 }

@@ -4,8 +4,9 @@ use ca_server::store::Store;
 use pki::audit::{Entry, KIND_HEADS};
 use pki::crypto::hex;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tests::fleet::Root;
 use tests::process::{output, run};
-use tests::requests::create_certificate;
+use tests::requests::{KeyAndRequest, create_certificate};
 
 use super::{HERE, Installation, THERE, chain, entry};
 
@@ -317,4 +318,155 @@ async fn a_chain_that_has_gone_back_with_its_old_head_is_noticed() {
     assert!(server.process().terminate());
     let (whole, said) = installation.verify(&[]);
     assert!(whole, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_into_the_database_is_contradicted_on_sqlite() {
+    contradicted(Installation::on_sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_into_the_database_is_contradicted_on_postgres() {
+    let test = "what_is_put_into_the_database_is_contradicted_on_postgres";
+    if let Some(installation) = Installation::on_postgres(test) {
+        contradicted(installation).await;
+    }
+}
+
+/// Rows that nobody put there through the program, and records that are not what was signed.
+async fn contradicted(installation: Installation) {
+    let fleet = &installation.fleet;
+    let mut server = fleet.serve();
+    let mut istio = server.istio().await;
+    for account in ["bar", "baz"] {
+        let token = fleet.clusters[0].tokens.token("foo", account);
+        let id = format!("spiffe://cluster.local/ns/foo/sa/{account}");
+        let csr = KeyAndRequest::for_uris(&[&id]).pem();
+        create_certificate(&mut istio, &token, "central", &csr, 0)
+            .await
+            .unwrap();
+    }
+    let bar = "spiffe://cluster.local/ns/foo/sa/bar";
+    let revoke = [
+        "revoke",
+        "--spiffe-id",
+        bar,
+        "--reason",
+        "keyCompromise",
+        "--yes",
+    ];
+    run(&mut fleet.ca_server(&revoke));
+    drop(istio);
+    assert!(server.process().terminate());
+    let (whole, said) = installation.verify(&["--records"]);
+    assert!(whole, "{said}");
+
+    let mut intruder = Intruder::of(&installation.url).await;
+    let check = |expected: &str, more: &[&str]| {
+        let (whole, said) = installation.verify(more);
+        assert!(!whole, "{expected:?} is not found:\n{said}");
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    };
+    // A revoked certificate is good again.
+    intruder
+        .execute("CREATE TABLE kept_revocation AS SELECT * FROM revocation")
+        .await;
+    intruder.tamper("DELETE FROM revocation").await;
+    check(": it was revoked (", &[]);
+    intruder
+        .tamper("INSERT INTO revocation SELECT * FROM kept_revocation")
+        .await;
+
+    // The certificate of one record in another's.
+    let der = |account: &str| {
+        format!(
+            "(SELECT c.der FROM certificate c JOIN certificate_name n ON n.serial = c.serial \
+             WHERE n.name = 'URI:spiffe://cluster.local/ns/foo/sa/{account}')"
+        )
+    };
+    intruder
+        .execute("CREATE TABLE kept_certificate AS SELECT serial, der FROM certificate")
+        .await;
+    intruder
+        .tamper(&format!(
+            "UPDATE certificate SET der = {} WHERE caller = 'sa:foo/baz'",
+            der("bar")
+        ))
+        .await;
+    check(
+        "the record is not of the certificate that is kept with it",
+        &["--records"],
+    );
+    intruder
+        .tamper(
+            "UPDATE certificate SET der = (SELECT k.der FROM kept_certificate k \
+             WHERE k.serial = certificate.serial)",
+        )
+        .await;
+    intruder
+        .tamper("UPDATE certificate SET caller = 'sa:foo/nobody' WHERE caller = 'sa:foo/baz'")
+        .await;
+    check(
+        "its entry in the issuance log is another one",
+        &["--records"],
+    );
+    intruder
+        .tamper("UPDATE certificate SET caller = 'sa:foo/baz' WHERE caller = 'sa:foo/nobody'")
+        .await;
+    intruder
+        .tamper("UPDATE certificate SET cluster = 'edge' WHERE caller = 'sa:foo/baz'")
+        .await;
+    check("its cluster is not its authority's", &["--records"]);
+    intruder
+        .tamper("UPDATE certificate SET cluster = 'central' WHERE caller = 'sa:foo/baz'")
+        .await;
+
+    // More than anybody allowed.
+    let swap = |from: &str, to: &str| {
+        format!("UPDATE cluster SET definition = replace(definition, '\"{from}\"', '\"{to}\"')")
+    };
+    intruder.tamper(&swap("7d", "9d")).await;
+    check("cluster central: nobody put it in force as it is", &[]);
+    intruder.tamper(&swap("9d", "7d")).await;
+
+    // An authority of somebody's own, and a root to believe in.
+    let stranger = Root::new("Stranger");
+    let der = intruder.octets(stranger.certificate().der());
+    let mut chain = u32::try_from(stranger.certificate().der().len())
+        .unwrap()
+        .to_be_bytes()
+        .to_vec();
+    chain.extend_from_slice(stranger.certificate().der());
+    let chain = intruder.octets(&chain);
+    intruder
+        .tamper(&format!(
+            "INSERT INTO authority (id, cluster, generation, state, subject, spki, request, chain, created_at, version) \
+             VALUES ('central-9', 'central', 9, 'retiring', 'x', {der}, {der}, {chain}, 0, 1)"
+        ))
+        .await;
+    check("authority central-9: nobody imported its certificate", &[]);
+    intruder
+        .tamper("DELETE FROM authority WHERE id = 'central-9'")
+        .await;
+    let digest = intruder.octets(&pki::crypto::sha256(stranger.certificate().der()));
+    intruder
+        .tamper(&format!(
+            "INSERT INTO bundle_root VALUES ('cluster.local', {digest}, {der}, 0)"
+        ))
+        .await;
+    check(
+        "the bundle of cluster.local: nobody had it believe in the root",
+        &[],
+    );
+    intruder
+        .tamper("DELETE FROM bundle_root WHERE added_at = 0")
+        .await;
+    intruder
+        .tamper("UPDATE authority SET state = 'retiring' WHERE id = 'central-1'")
+        .await;
+    let (whole, said) = installation.verify(&["--records"]);
+    assert!(
+        whole,
+        "an authority's step on its way is no contradiction:\n{said}"
+    );
 }

@@ -48,7 +48,7 @@ impl Sink {
     }
 
     /// Whether it is this server's turn.
-    async fn is_ours(&self, app: &App) -> Result<bool, Error> {
+    async fn is_ours(&mut self, app: &App) -> Result<bool, Error> {
         match self {
             Self::File(_) => Ok(true),
             Self::Otlp(sink) => sink.is_ours(app).await,

@@ -2,7 +2,7 @@
 //! how far is remembered in the store, so that any other goes on from there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pki::audit::Mark;
 use proto::otlp::any_value::Value;
@@ -21,6 +21,8 @@ use crate::store::model::AuditRow;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// For how long a server that does not come back keeps its turn.
 const TURN_SECONDS: u32 = 15;
+/// How often the turn is asked for, or kept: each time is a write.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// SeverityNumber: INFO and WARN.
 const INFO: i32 = 9;
 const WARN: i32 = 13;
@@ -32,6 +34,8 @@ pub(in crate::tasks) struct OtlpSink {
     holder: String,
     replica: String,
     client: Option<LogsServiceClient<Channel>>,
+    /// Whether it is this server's turn, and when that was asked.
+    turn: Option<(bool, Instant)>,
 }
 
 impl OtlpSink {
@@ -46,14 +50,23 @@ impl OtlpSink {
             holder: context.instance.clone(),
             replica: replica.unwrap_or_default(),
             client: None,
+            turn: None,
         }
     }
 
-    pub(super) async fn is_ours(&self, app: &App) -> Result<bool, Error> {
+    pub(super) async fn is_ours(&mut self, app: &App) -> Result<bool, Error> {
+        if let Some((ours, asked)) = self.turn
+            && asked.elapsed() < ASK_EVERY
+        {
+            return Ok(ours);
+        }
         let store = &app.context().store;
-        Ok(store
+        let asked = Instant::now();
+        let ours = store
             .try_lease(&self.name, &self.holder, TURN_SECONDS)
-            .await?)
+            .await?;
+        self.turn = Some((ours, asked));
+        Ok(ours)
     }
 
     pub(super) async fn positions(&self, app: &App) -> Result<BTreeMap<String, Mark>, Error> {

@@ -1,15 +1,20 @@
 //! The audit trail as a whole: chains tell of each other each minute, and `verify` shows that none was changed, thinned or
 //! cut.
 
+mod evidence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use pki::audit::{Fault, KIND_HEADS, Mark, Walk, Why, links, links_detail};
 use serde_json::json;
 
+pub use evidence::verify_records;
+
 use super::{Actor, App, Context, Error, ErrorKind};
 use crate::store::Store;
 use crate::store::model::{AuditHead, AuditRow, NewAudit};
+use evidence::{InForce, Told, verify_revocations};
 
 /// Entries that are read at a time.
 const PAGE: u32 = 500;
@@ -75,12 +80,35 @@ impl App {
         let now = self.context.clock.untrusted_now();
         let detail =
             json!({ "version": env!("CARGO_PKG_VERSION"), "instance": self.context.instance });
-        let entry = Actor::itself("server").did(now, "server.start", &detail);
-        if let Err(error) = self.context.store.append_audit(&[entry]).await {
+        let start = Actor::itself("server").did(now, "server.start", &detail);
+        if let Err(error) = self.context.store.append_audit(&[start]).await {
             let error = Error::from(error);
             tracing::error!(error = %error.detail(), "the audit trail does not take entries");
         }
     }
+}
+
+/// Begins the trail of an installation that is older than it: with what is in force now, whoever put it there.
+///
+/// # Errors
+/// When the store is away.
+pub async fn begin(context: &Context) -> Result<(), Error> {
+    let store = &context.store;
+    if !store.audit_heads().await?.is_empty() {
+        return Ok(());
+    }
+    let InForce {
+        clusters,
+        authorities,
+        bundles,
+    } = InForce::read(store).await?;
+    if clusters.is_empty() && authorities.is_empty() && bundles.is_empty() {
+        return Ok(());
+    }
+    let stock = evidence::stock(&clusters, &authorities, &bundles)?;
+    let now = context.clock.untrusted_now();
+    let entry = Actor::itself("server").did(now, "audit.begin", &stock);
+    Ok(store.append_audit(&[entry]).await?)
 }
 
 /// Compares entries with what was remembered of them.
@@ -119,7 +147,9 @@ pub struct Findings {
     pub remembered: usize,
     /// What is wrong, by chain and place, up to some two hundred.
     pub faults: Vec<Fault>,
-    /// How many more faults there are.
+    /// What the store has that the trail does not know of, or knows otherwise.
+    pub contradictions: Vec<String>,
+    /// How many more faults and contradictions there are.
     pub more_faults: u64,
 }
 
@@ -127,7 +157,7 @@ impl Findings {
     /// Whether the trail is whole. One without any chain is not: it never was without one.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.faults.is_empty() && !self.chains.is_empty()
+        self.faults.is_empty() && self.contradictions.is_empty() && !self.chains.is_empty()
     }
 
     /// Adds a fault; above two hundred they are only counted.
@@ -138,9 +168,17 @@ impl Findings {
             self.more_faults += 1;
         }
     }
+
+    fn contradict(&mut self, what: String) {
+        if self.contradictions.len() < FAULTS_MAX {
+            self.contradictions.push(what);
+        } else {
+            self.more_faults += 1;
+        }
+    }
 }
 
-/// Reads the whole trail and checks each chain, its head's seal, what chains say of each other, and what was remembered
+/// Reads the whole trail, holds what is in force against it, and checks each chain, its head's seal, what chains say of each other, and what was remembered
 /// elsewhere. Its memory does not depend on how long the trail is. Servers may go on writing meanwhile: what comes after it
 /// began is not looked at.
 ///
@@ -149,12 +187,14 @@ impl Findings {
 pub async fn verify(context: &Context, remembered: &[Mark]) -> Result<Findings, Error> {
     let store = &context.store;
     let auditor = store.auditor()?;
-    // Heads first: every entry up to them is there by now.
+    // In this order: what is in force now was told of by then, and every entry up to the heads is there.
+    let in_force = InForce::read(store).await?;
     let heads = store.audit_heads().await?;
     let mut findings = Findings {
         remembered: remembered.len(),
         ..Findings::default()
     };
+    let mut told = Told::default();
     let mut replicas: BTreeSet<String> = store.audit_replicas().await?.into_iter().collect();
     replicas.extend(heads.iter().map(|head| head.mark.replica.clone()));
     for replica in replicas {
@@ -162,7 +202,10 @@ pub async fn verify(context: &Context, remembered: &[Mark]) -> Result<Findings, 
         if let Some(head) = head.filter(|head| !auditor.has_sealed(head)) {
             findings.add(Fault::new(&replica, head.mark.position, Why::NotSealed));
         }
-        verify_chain(store, &replica, head, &mut findings).await?;
+        verify_chain(store, &replica, head, &mut told, &mut findings).await?;
+    }
+    if !findings.chains.is_empty() {
+        told.compare(&in_force, &mut findings);
     }
     for mark in remembered {
         if let Some(fault) = differs(store, mark, "store.watermark_file").await? {
@@ -184,6 +227,7 @@ async fn verify_chain(
     store: &Store,
     replica: &str,
     head: Option<&AuditHead>,
+    told: &mut Told,
     findings: &mut Findings,
 ) -> Result<(), Error> {
     let mut walk = Walk::of(replica);
@@ -203,7 +247,9 @@ async fn verify_chain(
             if let Err(fault) = walk.take(entry) {
                 findings.add(fault);
             }
+            told.hear(entry);
             verify_links(store, entry, findings).await?;
+            verify_revocations(store, entry, findings).await?;
         }
         if is_over {
             break;
