@@ -255,7 +255,7 @@ fn filters(now: Timestamp) -> Vec<(&'static str, RecordFilter)> {
             },
         ),
         (
-            "cluster edge, revoked (none)",
+            "cluster edge, revoked",
             RecordFilter {
                 state: Some(RecordState::Revoked),
                 ..cluster("edge")
