@@ -256,7 +256,7 @@ fn sql_in_a_field_is_text() {
             let empty =
                 field == "caller" && answer.status == 200 && answer.json()["items"] == json!([]);
             assert!(
-                answer.status == 400 || empty,
+                [400, 404, 422].contains(&answer.status) || empty,
                 "{field}={value}: {} {}",
                 answer.status,
                 answer.text()
@@ -290,12 +290,11 @@ fn sql_in_a_field_is_text() {
         json!({ "principal": "cert:x", "role": "viewer' OR '1'='1" }),
         json!({ "principal": "cert:x", "role": "viewer", "clusters": ["' OR 1=1--"] }),
     ] {
-        assert_eq!(
-            officer
-                .post(server.admin, "/v1/role-bindings", &body)
-                .status,
-            400,
-            "{body}"
+        let answer = officer.post(server.admin, "/v1/role-bindings", &body);
+        assert!(
+            [400, 422].contains(&answer.status),
+            "{body}: {}",
+            answer.text()
         );
     }
     for filter in ["kind", "actor", "replica"] {

@@ -163,6 +163,9 @@ pub async fn find(
             format!("there is no proposal {id}"),
         )
     };
+    if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(missing());
+    }
     let row = context.store.proposal(id).await?.ok_or_else(missing)?;
     match &row.cluster {
         Some(cluster) if permit.scope().has(cluster) => {}

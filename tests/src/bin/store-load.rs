@@ -10,8 +10,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ca_server::store::model::{NewRecord, RecordFilter, RecordState, StatusChange};
-use ca_server::store::{Store, StoreUrl};
+use ca_server::store::Store;
+use ca_server::store::model::{NewRecord, RecordCursor, RecordFilter, RecordState, StatusChange};
 use clap::Parser;
 use pki::crypto::sha256;
 use pki::name::{AuthorityId, ClusterName, ProfileName};
@@ -49,8 +49,10 @@ const RARE: usize = 10_000;
 const REVOKED: usize = 100;
 /// Records of one second.
 const PER_SECOND: usize = 20;
-/// A page of the API, and the largest.
+/// A page of the API.
 const PAGE: u32 = 100;
+/// The records of so many seconds fill the last pages.
+const LAST_SECONDS: i64 = 20;
 
 fn main() {
     let arguments = Arguments::parse();
@@ -76,7 +78,7 @@ fn main() {
     );
     if !arguments.no_pages {
         for (what, filter) in filters(now) {
-            runtime.block_on(pages(&store, what, &filter));
+            runtime.block_on(pages(&store, what, &filter, begin(arguments.records, now)));
         }
     }
     if !arguments.no_backup {
@@ -94,9 +96,15 @@ fn main() {
     }
 }
 
+/// When the first record was issued.
+fn begin(records: usize, now: Timestamp) -> Timestamp {
+    let seconds = i64::try_from(records / PER_SECOND).unwrap();
+    Timestamp::from_unix(now.unix() - seconds)
+}
+
 async fn fill(store: &Store, records: usize, now: Timestamp) {
     let random = SystemRandom::new();
-    let begin = now.minus(Ttl::from_seconds((records / PER_SECOND).max(1) as i64).unwrap());
+    let begin = begin(records, now);
     for first in (0..records).step_by(512) {
         let batch: Vec<_> = (first..records.min(first + 512))
             .map(|n| record(n, begin, &random))
@@ -247,7 +255,7 @@ fn filters(now: Timestamp) -> Vec<(&'static str, RecordFilter)> {
             },
         ),
         (
-            "cluster edge, revoked (none)",
+            "cluster edge, revoked",
             RecordFilter {
                 state: Some(RecordState::Revoked),
                 ..cluster("edge")
@@ -256,29 +264,27 @@ fn filters(now: Timestamp) -> Vec<(&'static str, RecordFilter)> {
     ]
 }
 
-/// The first page, the hundredth, the last one and the slowest of all.
-async fn pages(store: &Store, what: &str, filter: &RecordFilter) {
+/// The first page, the hundredth, and the last ones: of what has more than a hundred, those with the first seconds' records.
+async fn pages(store: &Store, what: &str, filter: &RecordFilter, begin: Timestamp) {
     let mut filter = filter.clone();
     let (mut took, mut records) = (Vec::new(), 0);
     loop {
-        // All of a million in larger steps, once the hundredth page was seen.
-        filter.limit = if took.len() < 100 {
-            PAGE
-        } else {
-            RecordFilter::LIMIT_MAX
-        };
-        let began = Instant::now();
+        let before = Instant::now();
         let page = store.search(&filter).await.unwrap();
-        took.push(began.elapsed());
+        took.push(before.elapsed());
         records += page.records.len();
-        if page.next.is_none() {
-            break;
+        let Some(next) = page.next else { break };
+        filter.after = Some(next);
+        if took.len() == 100 && next.issued_at.unix() > begin.unix() + LAST_SECONDS {
+            filter.after = Some(RecordCursor {
+                issued_at: Timestamp::from_unix(begin.unix() + LAST_SECONDS),
+                ..next
+            });
         }
-        filter.after = page.next;
     }
     let at = |i: usize| took.get(i).map_or("-".to_owned(), |took| ms(*took));
     println!(
-        "{what:<30} {records:>8} in {:>5} pages; first {:>7}, 100th {:>7}, last {:>7}, slowest {:>7}",
+        "{what:<30} {records:>6} in {:>3} pages; first {:>8}, 100th {:>8}, last {:>8}, slowest {:>8}",
         took.len(),
         at(0),
         at(99),
@@ -322,8 +328,6 @@ fn backup(fleet: &Fleet, postgres: Option<&Postgres>) {
         run(&mut fleet.ca_server(&["migrate"]));
     }
     timed("restore", &mut with(&["restore"]));
-    // The parse shows that it is one.
-    StoreUrl::parse(&new).unwrap();
     fleet.reconfigure(&new, url);
 }
 

@@ -97,9 +97,9 @@ pub(super) async fn list(
     let after: Option<(Timestamp, String, u64)> =
         query.page.as_deref().map(page::read).transpose()?;
     let filter = AuditFilter {
-        replica: query.replica,
-        kind: query.kind,
-        actor: query.actor,
+        replica: query.replica.as_deref().map(super::extract::id),
+        kind: query.kind.as_deref().map(super::extract::id),
+        actor: query.actor.as_deref().map(super::extract::id),
         from: query.from,
         to: query.to,
         after: after.map(|(at, replica, position)| AuditCursor {

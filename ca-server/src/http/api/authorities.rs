@@ -195,8 +195,7 @@ pub(super) struct NewAuthority {
     token: Option<String>,
     /// A key that is in a token already, as `pkcs11:token=ca;object=central-1`.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    existing_key: Option<KeyUri>,
+    existing_key: Option<String>,
     /// Into how many shards its CRL is cut, beside the complete one: 2 to 256; 0 for none.
     #[serde(default)]
     crl_shards: u16,
@@ -236,9 +235,14 @@ pub(super) async fn request(call: Call, Body(new): Body<NewAuthority>) -> Result
     let key = match (new.token, new.existing_key) {
         (None, None) => NewKey::InStore(algorithm),
         (Some(label), None) => NewKey::InToken(label, algorithm),
-        (None, Some(uri)) => NewKey::Existing(uri),
+        (None, Some(uri)) => {
+            let uri: KeyUri = uri
+                .parse()
+                .map_err(|error| Error::malformed("key", error))?;
+            NewKey::Existing(uri)
+        }
         (Some(_), Some(_)) => {
-            return Err(Fault::malformed(
+            return Err(Fault::unprocessable(
                 "the body: token and existing_key exclude each other",
             ));
         }

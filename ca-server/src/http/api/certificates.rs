@@ -206,7 +206,7 @@ fn filter(query: CertificateQuery, now: Timestamp) -> Result<RecordFilter, Fault
         serial: query.serial,
         cluster: query.cluster,
         names: names.into_iter().flatten().collect(),
-        caller: query.caller,
+        caller: query.caller.as_deref().map(super::extract::id),
         authority: query.authority,
         key: query.key.as_deref().map(digest).transpose()?,
         profile: query.profile,
@@ -382,7 +382,7 @@ pub(super) async fn sign(call: Call, Body(new): Body<NewCertificate>) -> Result<
     let profile = match &new.profile {
         None => Profile::WORKLOAD,
         Some(name) => Profile::builtin(name)
-            .ok_or_else(|| Fault::malformed(format!("the body: there is no profile {name}")))?,
+            .ok_or_else(|| Fault::unprocessable(format!("the body: there is no profile {name}")))?,
     };
     let request = IssueRequest {
         csr: pem::read_request(new.csr.as_bytes())

@@ -119,7 +119,7 @@ pub(super) async fn update(
     Body(definition): Body<ClusterDefinition>,
 ) -> Result<Response, Fault> {
     if definition.name != name {
-        return Err(Fault::malformed(format!(
+        return Err(Fault::unprocessable(format!(
             "the body is of cluster {}, the path of {name}",
             definition.name
         )));

@@ -77,6 +77,7 @@ fn version(row: &EnrolmentRow) -> i64 {
 }
 
 async fn find(call: &Call, id: &str) -> Result<(EnrolmentRow, Actor), Fault> {
+    let id = &super::extract::id(id);
     let row = call
         .context()
         .store

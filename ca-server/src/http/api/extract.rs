@@ -176,6 +176,11 @@ impl IfMatch {
     }
 }
 
+/// An id as the store may be asked for it: none has other letters, and Postgres takes no NUL.
+pub(super) fn id(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
 fn names(headers: &HeaderMap, header: &str, tag: &str) -> bool {
     let values = headers.get_all(header).iter();
     values.filter_map(|value| value.to_str().ok()).any(|value| {

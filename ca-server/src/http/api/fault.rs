@@ -38,6 +38,11 @@ impl Fault {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
     }
 
+    /// What reads well and cannot be done.
+    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", detail)
+    }
+
     pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
@@ -73,7 +78,7 @@ impl From<Error> for Fault {
             ErrorKind::Denied => StatusCode::FORBIDDEN,
             ErrorKind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorKind::Malformed => StatusCode::BAD_REQUEST,
+            ErrorKind::Malformed => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -94,7 +94,12 @@ async fn known(
         Some(connection) => (connection.remote, connection.peer),
         None => (SocketAddr::from(([0, 0, 0, 0], 0)), None),
     };
-    administrator::authenticate(app, peer.as_deref(), bearer(headers)?, remote).await
+    // A certificate goes before a token, whatever that is.
+    let token = match &peer {
+        Some(_) => None,
+        None => bearer(headers)?,
+    };
+    administrator::authenticate(app, peer.as_deref(), token, remote).await
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {

@@ -63,11 +63,6 @@ async fn keyed(
     let begun = app.begin_once(&remembered).await.map_err(|error| {
         let fault = Fault::from(error);
         match fault.status {
-            // What the field has agreed on for a key that is used for something else.
-            StatusCode::BAD_REQUEST => Fault {
-                status: StatusCode::UNPROCESSABLE_ENTITY,
-                ..fault
-            },
             StatusCode::CONFLICT => fault.retry_after(1),
             _ => fault,
         }

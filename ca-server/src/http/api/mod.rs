@@ -14,6 +14,7 @@ mod fault;
 mod front;
 mod idempotency;
 mod page;
+mod patterns;
 mod policy;
 mod proposals;
 mod reference;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
+use serde_json::Value;
 use utoipa::OpenApi;
-use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -64,9 +65,12 @@ pub fn router(app: &Shared) -> Router {
 
 /// The API's description, OpenAPI 3.1.
 #[must_use]
-pub fn document() -> Document {
+pub fn document() -> Value {
     let (_, mut document) = routes_of(&Gates(None)).split_for_parts();
     reference::complete(&mut document);
+    // Made of maps and texts alone.
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    patterns::write(&mut document);
     document
 }
 

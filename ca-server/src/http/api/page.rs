@@ -1,5 +1,6 @@
 //! Lists, a page at a time. A page begins after the last thing of the one before, however much came or went meanwhile.
 
+use axum::http::StatusCode;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
         .ok()
         .and_then(|json| serde_json::from_slice(&json).ok())
         .ok_or_else(|| {
-            Fault::malformed("the query: page is the `next` of another page of the same list")
+            let text = "there is no such page: it is the `next` of another page of the same list";
+            Fault::new(StatusCode::NOT_FOUND, "page", text)
         })
 }

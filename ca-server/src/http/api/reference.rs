@@ -19,8 +19,7 @@ use super::extract::Call;
 use super::fault::Problem;
 use crate::app::operations::{Operation, Reach};
 
-static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::to_value(super::document()).unwrap_or_default());
+static DOCUMENT: LazyLock<Value> = LazyLock::new(super::document);
 static PAGE: LazyLock<String> = LazyLock::new(|| page(&DOCUMENT));
 
 /// Names a route's description after its operation, and says what it takes.

@@ -27,11 +27,11 @@ pub(super) struct Revocation {
 
 fn reason(text: &str) -> Result<Reason, Fault> {
     match text.parse() {
-        Ok(Reason::CertificateHold) => Err(Fault::malformed(
+        Ok(Reason::CertificateHold) => Err(Fault::unprocessable(
             "the body: certificateHold is an act of its own, because it can be lifted",
         )),
         Ok(reason) => Ok(reason),
-        Err(_) => Err(Fault::malformed(format!(
+        Err(_) => Err(Fault::unprocessable(format!(
             "the body: {text:?} is no reason of RFC 5280 §5.3.1: expected unspecified, keyCompromise, affiliationChanged, superseded, \
              cessationOfOperation or privilegeWithdrawn"
         ))),
@@ -60,7 +60,8 @@ async fn act(
     let context = call.context();
     let summary = match action {
         Action::Revoke => {
-            let why = why.ok_or_else(|| Fault::malformed("the body: a revocation has a reason"))?;
+            let why =
+                why.ok_or_else(|| Fault::unprocessable("the body: a revocation has a reason"))?;
             revocation::revoke(context, found, why, actor).await?
         }
         Action::Hold => revocation::revoke(context, found, Reason::CertificateHold, actor).await?,
@@ -216,7 +217,7 @@ pub(super) async fn many(
     Body(body): Body<ManyRevocations>,
 ) -> Result<Json<RevocationsView>, Fault> {
     if body.serials.len() > MAX_SERIALS {
-        return Err(Fault::malformed(format!(
+        return Err(Fault::unprocessable(format!(
             "the body: at most {MAX_SERIALS} serials at a time"
         )));
     }
@@ -227,18 +228,20 @@ pub(super) async fn many(
         || body.issued_from.is_some()
         || body.issued_to.is_some();
     if !body.serials.is_empty() && (narrowed || body.cluster.is_some()) {
-        return Err(Fault::malformed(
+        return Err(Fault::unprocessable(
             "the body: serials stand alone, they say exactly which",
         ));
     }
     if body.spiffe_id.is_some() && body.dns.is_some() {
-        return Err(Fault::malformed(
+        return Err(Fault::unprocessable(
             "the body: spiffe_id and dns exclude each other",
         ));
     }
     let why = body.reason.as_deref().map(reason).transpose()?;
     if why.is_some() && !matches!(body.action, Action::Revoke) {
-        return Err(Fault::malformed("the body: holds and lifts have no reason"));
+        return Err(Fault::unprocessable(
+            "the body: holds and lifts have no reason",
+        ));
     }
     let actor = leave(&call, &body).await?;
     let selection = Selection {
@@ -313,5 +316,5 @@ async fn leave(call: &Call, body: &ManyRevocations) -> Result<Actor, Fault> {
         let (_, actor) = find(call, serial).await?;
         leave = Some(actor);
     }
-    leave.ok_or_else(|| Fault::malformed("the body: name what is meant"))
+    leave.ok_or_else(|| Fault::unprocessable("the body: name what is meant"))
 }

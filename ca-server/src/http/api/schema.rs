@@ -28,10 +28,40 @@ pub(super) struct DefinitionSchema {
     #[schema(required = false)]
     token_issuer: Vec<TokenIssuerSchema>,
     /// The API server that reviews tokens.
-    token_review: Option<serde_json::Value>,
+    token_review: Option<TokenReviewSchema>,
     /// Who may have names beyond its own identity.
     #[schema(required = false)]
     rule: Vec<RuleSchema>,
+}
+
+/// The API server that reviews a cluster's tokens.
+#[derive(ToSchema)]
+#[schema(as = TokenReview)]
+#[expect(dead_code, reason = "describes, and is never made")]
+pub(super) struct TokenReviewSchema {
+    /// Where it is, and how we show who we are.
+    server: ReviewServerSchema,
+    /// The token must be for one of these.
+    #[schema(required = false)]
+    audiences: Vec<String>,
+}
+
+/// The way to an API server.
+#[derive(ToSchema)]
+#[schema(as = ReviewServer, rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes, and is never made")]
+pub(super) enum ReviewServerSchema {
+    /// A kubeconfig file on the server's machine.
+    Kubeconfig(String),
+    /// The files of a pod.
+    ApiServer {
+        /// `https://host:port`.
+        url: String,
+        /// The CA certificates of its serving certificate.
+        ca_file: String,
+        /// Our own token.
+        token_file: String,
+    },
 }
 
 /// Who issues a cluster's service-account tokens, keys pinned.
