@@ -287,7 +287,7 @@ pub(super) async fn show_chain(call: Call, Path(id): Path<AuthorityId>) -> Resul
     let (row, _) = find(&call, &id).await?;
     if row.chain.is_empty() {
         let text = format!("{id} is {}: it has no certificate", row.state);
-        return Err(Error::new(ErrorKind::NotFound, "chain", text).into());
+        return Err(Error::new(ErrorKind::Conflict, "state", text).into());
     }
     let chain: String = row.chain.iter().map(|der| pem::certificate(der)).collect();
     Ok(([(CONTENT_TYPE, PEM)], chain).into_response())

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Shared;
 use super::fault::Fault;
@@ -112,13 +113,32 @@ impl<T: DeserializeOwned + Send> FromRequest<Shared> for Body<T> {
                 error.body_text(),
             )
         })?;
-        let mut reader = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|error| Fault::malformed(format!("the body: {error}")))?;
-        reader
-            .end()
-            .map_err(|error| Fault::malformed(format!("the body: {error}")))?;
+        let malformed = |error: String| Fault::malformed(format!("the body: {error}"));
+        let mut json: Value =
+            serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        whole_numbers(&mut json);
+        let value =
+            serde_path_to_error::deserialize(json).map_err(|error| malformed(error.to_string()))?;
         Ok(Self(value))
+    }
+}
+
+/// `3.0` is an integer, as JSON Schema has it.
+fn whole_numbers(json: &mut Value) {
+    /// Beyond this a double skips whole numbers.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match json {
+        Value::Number(number) => {
+            let float = number
+                .as_f64()
+                .filter(|it| number.is_f64() && it.fract() == 0.0 && it.abs() < EXACT);
+            if let Some(whole) = float.and_then(|it| format!("{it:.0}").parse::<i64>().ok()) {
+                *number = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 

@@ -80,6 +80,16 @@ pub(super) fn write(document: &mut Value) {
     }
     let bodies = bodies(document);
     for (name, schema) in objects(document, "/components/schemas") {
+        for way in schema
+            .get_mut("oneOf")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if name == "ReviewServer" {
+                close(way);
+            }
+        }
         let is_closed = CLOSED.contains(&name.as_str());
         if is_closed {
             schema["additionalProperties"] = false.into();
@@ -101,6 +111,16 @@ pub(super) fn write(document: &mut Value) {
                 }
             }
         }
+    }
+}
+
+/// No other field, here or below.
+fn close(schema: &mut Value) {
+    if schema["type"] == "object" {
+        schema["additionalProperties"] = false.into();
+    }
+    for (_, property) in objects(schema, "/properties") {
+        close(property);
     }
 }
 
