@@ -1,4 +1,4 @@
-//! The README's "For real" section, run line by line as it is written; only the build is replaced by programs that are built already.
+//! The README's "For real" section and its administration, run line by line as they are written; only the build is replaced by programs that are built already.
 //! And what an operator copies from `deploy`, as it is read by what it is for.
 
 #![expect(clippy::expect_used, reason = "what fails here is a failed test")]
@@ -14,13 +14,13 @@ use tests::process::{output, program, run};
 
 const README: &str = include_str!("../../README.md");
 
-/// The shell blocks of the section, in order.
+/// The shell blocks of the section, and of those on administration that go on from it, in order.
 fn script() -> String {
     let section = README
         .split("\n## For real\n")
         .nth(1)
         .expect("the section is there");
-    let section = section.split("\n### ").next().expect("it ends");
+    let section = section.split("\n### Istio\n").next().expect("it ends");
     let blocks = section.split("```sh\n").skip(1);
     blocks
         .map(|block| block.split("```").next().expect("a block ends"))
@@ -35,19 +35,24 @@ fn the_ten_minute_section_works_as_written() {
     let programs = program("ca-server").parent().unwrap().to_owned();
     // The server is the script's own child: it ends with the script.
     let script = format!(
-        "set -eu\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n{script}\ntest -s web/tls.key\n"
+        "set -eu\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n{script}\ntest -s web/tls.key -a -s db/tls.key -a -s reference.html\n"
     );
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let said = run(Command::new("timeout")
-        .args(["120", "bash", "-c", &script])
+        .args(["240", "bash", "-c", &script])
         .current_dir(place.path())
-        .env("PATH", path));
+        .env("PATH", path)
+        .env("XDG_CONFIG_HOME", place.path().join("config"))
+        .env("XDG_STATE_HOME", place.path().join("state")));
     for expected in [
         "no faults",
         "cluster central created",
         "ok: everything is as the plan says",
         "ready",
         "spiffe://example.mesh/ns/default/sa/web",
+        "cert:ada",
+        "central-2",
+        "\"token\":\"signet_enrol_",
     ] {
         assert!(
             said.contains(expected),
