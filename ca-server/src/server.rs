@@ -99,6 +99,14 @@ pub async fn run(
             "refusals of the last moments are not in the audit trail: the store does not answer"
         ),
     }
+    // What the next start is held against is as new as the store.
+    let remembered = async {
+        app.link_chains().await?;
+        app.refresh_status().await
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(CLOSE_TIMEOUT, remembered).await {
+        tracing::warn!(error = %error.detail(), "store.watermark_file stays as it was");
+    }
     recorder_stop.cancel();
     recorders.close();
     recorders.wait().await;

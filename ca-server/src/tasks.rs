@@ -206,6 +206,7 @@ fn describe(app: &App) {
 async fn reconcile(app: &App) -> Result<(), Error> {
     watch_clock(app).await?;
     app.turns().shrink();
+    app.administration().shrink();
     authority::reconcile(app.context()).await
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use pki::time::Ttl;
 use serde_json::{Value, json};
 use tests::admin::Admin;
-use tests::fleet::{Fleet, Server};
+use tests::fleet::{Fleet, Root, Server};
 use tests::http::Answer;
 use tests::process::{output, run};
 use tests::requests::KeyAndRequest;
@@ -50,6 +50,10 @@ impl Api {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what is asked for is written where it is asked"
+)]
 fn expect(answer: Answer, status: u16) -> Value {
     assert_eq!(answer.status, status, "{}", answer.text());
     match answer.body.is_empty() {
@@ -193,7 +197,7 @@ fn a_certificate_is_signed_found_read_and_revoked() {
     assert_eq!(
         api.post(&revoke, &json!({ "reason": "removeFromCRL" }))
             .status,
-        400
+        422
     );
     let held = expect(api.act(&api.officer, &format!("{location}/hold")), 200);
     assert_eq!(held["state"], "held");
@@ -547,4 +551,138 @@ fn an_administrator_renews_and_another_authority_makes_none() {
         assert!(!refused.status.success(), "{name:?}");
     }
     run(&mut api.fleet.ca_server(&["admin", "list"]));
+}
+
+#[test]
+fn an_officer_of_one_cluster_decides_for_that_one_alone() {
+    let api = Api::with("");
+    let edge = Admin::new(&api.fleet, "edge", Some("security-officer"), &["edge"]);
+    // A root is everyone's in the trust domain.
+    let made = expect(
+        api.post("/v1/authorities", &json!({ "cluster": "edge" })),
+        201,
+    );
+    let request = made["request"].as_str().unwrap();
+    let rogue = Root::new("Rogue Root");
+    let chain = rogue.sign(request.as_bytes(), Ttl::days(365));
+    let digest = pki::crypto::hex(&pki::crypto::sha256(rogue.certificate().der()));
+    let body = json!({ "chain": chain, "new_root": digest });
+    let refused = edge.post(api.address(), "/v1/authorities/edge-2/import", &body);
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "role"),
+        "{}",
+        refused.text()
+    );
+    let bundle = expect(api.get("/v1/bundles/cluster.local"), 200);
+    assert_eq!(bundle["roots"].as_array().unwrap().len(), 1);
+    // One of the own root's is the cluster's own business.
+    let chain = api.fleet.root.sign(request.as_bytes(), Ttl::days(365));
+    let own = edge.post(
+        api.address(),
+        "/v1/authorities/edge-2/import",
+        &json!({ "chain": chain }),
+    );
+    assert_eq!(own.status, 200, "{}", own.text());
+    // What names files of the server's machine is set there.
+    let passphrase = api.fleet.path("passphrase");
+    let mut definition = expect(api.get("/v1/clusters/edge"), 200)["definition"].clone();
+    definition["token_review"] = json!({ "server": { "kubeconfig": passphrase } });
+    for admin in [&edge, &api.officer] {
+        let put = admin.call(
+            api.address(),
+            "PUT",
+            "/v1/clusters/edge",
+            &[("If-Match", "*")],
+            Some(&definition),
+        );
+        assert_eq!(
+            (put.status, put.reason().as_str()),
+            (403, "token-review"),
+            "{}",
+            put.text()
+        );
+        assert!(
+            !put.text().contains("passphrase for tests"),
+            "{}",
+            put.text()
+        );
+    }
+    // Officers' certificates are no operator's to hold, and none of all those of a cluster.
+    let operator = Admin::new(&api.fleet, "operator", Some("operator"), &[]);
+    let found = expect(api.get("/v1/certificates?profile=admin&limit=500"), 200);
+    let serial = found["items"][0]["serial"].as_str().unwrap();
+    let held = api.act(&operator, &format!("/v1/certificates/{serial}/hold"));
+    assert_eq!(
+        (held.status, held.reason().as_str()),
+        (403, "role"),
+        "{}",
+        held.text()
+    );
+    let all = json!({ "action": "hold", "cluster": "central" });
+    expect(operator.post(api.address(), "/v1/revocations", &all), 200);
+    assert_eq!(api.get("/v1/whoami").status, 200);
+    // Whoever has lost a role is not given again what it was good for.
+    let headers = [("Idempotency-Key", "k")];
+    let wish = json!({ "cluster": "edge", "spiffe_id": WEB });
+    let create = || {
+        operator.call(
+            api.address(),
+            "POST",
+            "/v1/enrolments",
+            &headers,
+            Some(&wish),
+        )
+    };
+    assert_eq!(create().status, 201);
+    let bindings = expect(api.get("/v1/role-bindings"), 200);
+    let binding = bindings["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["principal"] == "cert:operator");
+    let path = format!(
+        "/v1/role-bindings/{}",
+        binding.unwrap()["id"].as_str().unwrap()
+    );
+    let central =
+        json!({ "principal": "cert:operator", "role": "operator", "clusters": ["central"] });
+    expect(api.post("/v1/role-bindings", &central), 201);
+    let taken = api
+        .officer
+        .call(api.address(), "DELETE", &path, &[("If-Match", "*")], None);
+    assert_eq!(taken.status, 204, "{}", taken.text());
+    assert_ne!(create().status, 201);
+}
+
+#[test]
+fn what_policy_refuses_through_the_api_is_on_the_trail_and_decided_again() {
+    let api = Api::with("");
+    let csr = KeyAndRequest::for_uris(&["spiffe://cluster.local/ns/other/sa/x"]).pem();
+    let wish = json!({ "cluster": "edge", "spiffe_id": WEB, "csr": csr });
+    expect(api.post("/v1/certificates", &wish), 422);
+    let csr = KeyAndRequest::for_uris(&[WEB]).pem();
+    let wish = json!({ "cluster": "edge", "spiffe_id": WEB, "csr": csr, "ttl": "2h" });
+    expect(api.post("/v1/certificates", &wish), 201);
+    let mut policy = expect(api.get("/v1/clusters/edge/policy"), 200);
+    policy["max_ttl"] = json!("1h");
+    policy["default_ttl"] = json!("1h");
+    let replay = json!({ "policy": policy, "days": 1 });
+    // The refusal is written within seconds.
+    let began = std::time::Instant::now();
+    let found = loop {
+        let found = expect(api.get("/v1/audit?kind=refusal.policy"), 200);
+        if !found["items"].as_array().unwrap().is_empty() {
+            break found;
+        }
+        assert!(began.elapsed().as_secs() < 30, "it is not on the trail");
+        std::thread::yield_now();
+    };
+    assert_eq!(found["items"][0]["actor"], "cert:officer", "{found}");
+    let replayed = expect(api.post("/v1/clusters/edge/policy/replay", &replay), 200);
+    let differing = replayed["differing"].as_array().unwrap();
+    assert!(
+        differing.iter().any(|it| it["caller"] == "cert:officer"),
+        "{replayed}"
+    );
 }

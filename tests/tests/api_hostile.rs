@@ -1,8 +1,6 @@
 //! The API in the hands of people who mean no good: other ways to write a path, other people's things, SQL in every field,
 //! and hands in the database.
 
-#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
-
 use std::process::Command;
 
 use serde_json::json;

@@ -1,8 +1,6 @@
 //! schemathesis against the live API: thousands of requests made from its own description, good and bad, with every check that
 //! it has. Its caller shows an OIDC token, so that it can leave the credential out and see what happens.
 
-#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
-
 use std::process::Command;
 
 use serde_json::json;

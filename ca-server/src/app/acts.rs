@@ -8,6 +8,8 @@ use pki::certificate::Certificate;
 use pki::crl::Reason;
 use pki::crypto::{self, Digest};
 use pki::name::{AuthorityId, ClusterName, TrustDomain};
+use pki::profile::Profile;
+use pki::time::Ttl;
 use pki::{ceremony, pem};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,7 @@ use super::cluster::{self, ClusterDefinition};
 use super::operations::Operation;
 use super::roles::{Role, Scope};
 use super::{Context, Error, ErrorKind, administrators, authority, fleet, revocation, trust};
+use crate::store::model::{AuthorityRow, AuthorityState, RecordFilter, RecordState};
 
 /// What kind of act it is, as the configuration names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,6 +83,13 @@ pub enum Act {
         chain: String,
         /// The SHA-256 of a root that is to be believed in from now on.
         new_root: Option<String>,
+    },
+    /// Has the fleet's authority sign a requested one, and takes it in.
+    AuthoritySign {
+        /// Which.
+        authority: AuthorityId,
+        /// How long it lives.
+        life: Option<Ttl>,
     },
     /// Revokes an authority and all that it issued.
     AuthorityRevoke {
@@ -172,7 +182,7 @@ impl Act {
     #[must_use]
     pub const fn kind(&self) -> ActKind {
         match self {
-            Self::AuthorityImport { .. } => ActKind::AuthorityImport,
+            Self::AuthorityImport { .. } | Self::AuthoritySign { .. } => ActKind::AuthorityImport,
             Self::AuthorityRevoke { .. } => ActKind::AuthorityRevoke,
             Self::RoleBind { .. } | Self::RoleUnbind { .. } => ActKind::Role,
             Self::ClusterApply { .. } => ActKind::PolicyWiden,
@@ -185,6 +195,7 @@ impl Act {
     pub const fn operation(&self) -> Operation {
         match self {
             Self::AuthorityImport { .. } => Operation::AuthorityImport,
+            Self::AuthoritySign { .. } => Operation::AuthoritySign,
             Self::AuthorityRevoke { .. } => Operation::AuthorityRevoke,
             Self::RoleBind { .. } => Operation::RoleBind,
             Self::RoleUnbind { .. } => Operation::RoleUnbind,
@@ -192,6 +203,42 @@ impl Act {
             Self::ClusterApply { .. } => Operation::ClusterUpdate,
             Self::RootRemove { .. } => Operation::RootRemove,
         }
+    }
+
+    /// What whoever asks for it, and whoever agrees to it, must be allowed: the act itself, and what follows from it. A root
+    /// is everyone's in the trust domain, and what stands below an authority falls with it.
+    ///
+    /// # Errors
+    /// When it cannot be done now, or the store is away.
+    pub async fn needs(
+        &self,
+        context: &Context,
+    ) -> Result<Vec<(Operation, Option<ClusterName>)>, Error> {
+        let mut needs = vec![(self.operation(), self.cluster().cloned())];
+        match self {
+            Self::AuthorityImport {
+                authority,
+                chain,
+                new_root,
+                ..
+            } => {
+                let root = new_root.as_deref().map(digest).transpose()?;
+                let importable =
+                    authority::check(context, authority, certificates(chain)?, root.as_ref())
+                        .await?;
+                if importable.brings_a_root {
+                    needs.push((Operation::RootRemove, None));
+                }
+            }
+            Self::AuthorityRevoke { authority, .. } => {
+                let row = authority::find(context, authority).await?;
+                for below in fleet::below(context, &row).await? {
+                    needs.push((Operation::AuthorityRevoke, Some(below.cluster)));
+                }
+            }
+            _ => {}
+        }
+        Ok(needs)
     }
 
     /// The cluster that it is about; `None` for the whole installation.
@@ -221,6 +268,20 @@ impl Act {
                 new_root,
                 ..
             } => import_changes(context, authority, chain, new_root.as_deref()).await,
+            Self::AuthoritySign { authority, life } => {
+                let requested = AuthorityState::Requested;
+                let row = authority::find_in(context, authority, requested, "signed").await?;
+                let life = life.map_or_else(
+                    || "as long as its profile says".to_owned(),
+                    |it| it.to_string(),
+                );
+                let key = crypto::hex(&crypto::sha256(&row.spki));
+                Ok(vec![Change::new(
+                    format!("authority {authority} ({}), key SHA-256 {key}", row.subject),
+                    Some(row.state.to_string()),
+                    Some(format!("signed by the fleet's authority, {life}")),
+                )])
+            }
             Self::AuthorityRevoke {
                 authority, reason, ..
             } => revoke_changes(context, authority, reason).await,
@@ -282,6 +343,10 @@ impl Act {
                 let root = new_root.as_deref().map(digest).transpose()?;
                 let chain = certificates(chain)?;
                 authority::import(context, authority, chain, root.as_ref(), actor).await?;
+                Ok(authority.to_string())
+            }
+            Self::AuthoritySign { authority, life } => {
+                fleet::sign(context, authority, *life, actor).await?;
                 Ok(authority.to_string())
             }
             Self::AuthorityRevoke {
@@ -377,6 +442,14 @@ async fn revoke_changes(
         Some(row.state.to_string()),
         Some(format!("revoked for {why}, with all that it issued")),
     )];
+    let administrators = administrators_of(context, &row).await?;
+    if administrators > 0 {
+        changes.push(Change::new(
+            "administrators' certificates that it signed",
+            Some(format!("{administrators} valid")),
+            Some("revoked: whoever has one needs another first (`ca admin renew`, once another authority signs)".to_owned()),
+        ));
+    }
     for below in fleet::below(context, &row).await? {
         changes.push(Change::new(
             format!("authority {} ({}), below it", below.id, below.subject),
@@ -385,4 +458,16 @@ async fn revoke_changes(
         ));
     }
     Ok(changes)
+}
+
+/// How many administrators would be locked out.
+async fn administrators_of(context: &Context, row: &AuthorityRow) -> Result<usize, Error> {
+    let filter = RecordFilter {
+        authority: Some(row.id.clone()),
+        profile: Some(Profile::ADMIN.name().map_err(Error::internal)?),
+        state: Some(RecordState::Valid),
+        limit: RecordFilter::LIMIT_MAX,
+        ..RecordFilter::ever(context.clock.untrusted_now())
+    };
+    Ok(context.store.search(&filter).await?.records.len())
 }

@@ -51,20 +51,18 @@ pub async fn check_principal(
     principal: &str,
     clusters: Option<&BTreeSet<ClusterName>>,
 ) -> Result<(), Error> {
-    let printable = principal
-        .chars()
-        .all(|c| !c.is_control() && !c.is_whitespace());
+    let printable = principal.chars().all(|c| c.is_ascii_graphic());
     if principal.len() > PRINCIPAL_MAX || !printable {
         return Err(malformed(
-            "a principal has at most 512 bytes, and neither spaces nor control characters",
+            "a principal has at most 512 printable ASCII characters, and no spaces",
         ));
     }
     match principal.split_once(':') {
         Some(("cert", name)) => check_name(name)?,
         Some(("oidc" | "oidc-group", rest)) => {
-            let whole = rest
-                .rsplit_once('#')
-                .is_some_and(|(issuer, who)| issuer.starts_with("https://") && !who.is_empty());
+            let whole = rest.rsplit_once('#').is_some_and(|(issuer, who)| {
+                issuer.len() > "https://".len() && issuer.starts_with("https://") && !who.is_empty()
+            });
             if !whole {
                 return Err(malformed(format!(
                     "{principal:?}: expected oidc:https://issuer#subject or oidc-group:https://issuer#group"
@@ -154,11 +152,7 @@ pub async fn check_unbind(context: &Context, row: &BindingRow) -> Result<(), Err
     let rows = context.store.bindings().await?;
     let others = rows.iter().filter(|other| other.id != row.id);
     if gives_roles(row) && !others.into_iter().any(gives_roles) {
-        return Err(Error::new(
-            ErrorKind::Conflict,
-            "last-officer",
-            "it is the last security officer of the whole installation: give the role to another first",
-        ));
+        return Err(last_officer());
     }
     Ok(())
 }
@@ -175,8 +169,18 @@ pub async fn unbind(context: &Context, id: &str, actor: &Actor) -> Result<(), Er
         "id": id, "principal": row.principal, "role": row.role, "clusters": row.scope.clusters(),
     });
     let audit = actor.did(now, "role.unbind", &detail);
-    context.store.delete_binding(id, &audit).await?;
-    Ok(())
+    match context.store.delete_binding(id, &audit).await? {
+        true => Ok(()),
+        false => Err(last_officer()),
+    }
+}
+
+fn last_officer() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "last-officer",
+        "it is the last security officer of the whole installation, or gone: give the role to another first",
+    )
 }
 
 /// An administrator's certificate, with those above it but the root.

@@ -48,9 +48,16 @@ pub(super) async fn find_in(
     if row.state == state {
         return Ok(row);
     }
+    let article = match state {
+        AuthorityState::Imported | AuthorityState::Active => "an",
+        _ => "a",
+    };
     Err(refuse(
         "state",
-        format!("{id} is {}: only one that is {state} is {done}", row.state),
+        format!(
+            "{id} is {}: only {article} {state} authority is {done}",
+            row.state
+        ),
     ))
 }
 

@@ -68,7 +68,7 @@ pub async fn sign(
         caller: actor.name.clone(),
         detail: None,
         ttl: AskedTtl::Exactly(grant.ttl),
-        request_id: "authority-sign",
+        request_id: &actor.request_id,
     };
     let record = record(asked, &csr, &grant, &issued, now)?;
     for result in context.store.record_batch(&[record]).await? {

@@ -9,8 +9,8 @@ use crate::store::administrators::Remembering;
 
 /// For how long an answer is given again.
 pub const REMEMBERED: Ttl = Ttl::hours(24);
-/// A call ends within this; what began earlier and has no answer was cut off.
-const CUT_OFF: Ttl = Ttl::minutes(1);
+/// What began so long ago and has no answer was cut off: the server died in its middle.
+const CUT_OFF: Ttl = Ttl::hours(1);
 
 /// A request with its key.
 #[derive(Debug)]
@@ -21,10 +21,16 @@ pub struct Request {
 }
 
 impl Request {
-    /// What makes it the same request: who asks, the key, the target and the body.
+    /// What makes it the same request: who asks, by which roles, the key, the target and the body. Whoever has lost a role
+    /// since is not given what it was good for.
     #[must_use]
     pub fn new(permit: &Permit, key: &str, target: &str, body: &[u8]) -> Self {
-        let mut whole = Vec::with_capacity(target.len() + body.len() + 1);
+        let mut whole = Vec::with_capacity(target.len() + body.len() + 64);
+        let bindings = permit.principal().powers.bindings().iter();
+        let mut bindings: Vec<_> = bindings.map(|binding| binding.id.as_str()).collect();
+        bindings.sort_unstable();
+        whole.extend_from_slice(bindings.join(",").as_bytes());
+        whole.push(0);
         whole.extend_from_slice(target.as_bytes());
         whole.push(0);
         whole.extend_from_slice(body);

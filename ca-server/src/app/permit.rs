@@ -62,6 +62,12 @@ impl Permit {
         &self.principal
     }
 
+    /// What it is for.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
     /// The clusters that may be seen.
     #[must_use]
     pub fn scope(&self) -> &Scope {

@@ -29,8 +29,14 @@ impl App {
     ///
     /// # Errors
     /// When it cannot be done now, or as the act itself.
-    pub async fn submit(&self, act: Act, actor: &Actor) -> Result<Submitted, Error> {
+    pub async fn submit(
+        &self,
+        act: Act,
+        permit: &Permit,
+        actor: &Actor,
+    ) -> Result<Submitted, Error> {
         let context = self.context();
+        may(&act, context, permit).await?;
         let changes = act.changes(context).await?;
         if !self.administration().two_person.contains(&act.kind()) {
             return act.execute(context, actor).await.map(Submitted::Done);
@@ -67,9 +73,7 @@ impl App {
             return Err(conflict("seal", "the proposal was changed in the database"));
         }
         let act: Act = serde_json::from_str(&row.act).map_err(Error::internal)?;
-        if !permit.also(act.operation(), act.cluster()) {
-            return Err(super::permit::denied(act.operation()));
-        }
+        may(&act, context, permit).await?;
         let shown: Vec<Change> = serde_json::from_str(&row.changes).map_err(Error::internal)?;
         if act.changes(context).await? != shown {
             return Err(conflict(
@@ -174,6 +178,16 @@ pub async fn find(
     }
     let actor = permit.oneself();
     Ok((row, actor))
+}
+
+/// Whether the caller may do all that the act comes to.
+async fn may(act: &Act, context: &Context, permit: &Permit) -> Result<(), Error> {
+    for (operation, cluster) in act.needs(context).await? {
+        if !permit.also(operation, cluster.as_ref()) {
+            return Err(super::permit::denied(operation));
+        }
+    }
+    Ok(())
 }
 
 async fn reread(context: &Context, id: &str) -> Result<ProposalRow, Error> {

@@ -39,7 +39,7 @@ pub async fn check_remove(
         let is_of_domain = cluster.is_some_and(|cluster| cluster.trust_domain == *trust_domain);
         let counts = !matches!(
             row.state,
-            AuthorityState::Retired | AuthorityState::Requested
+            AuthorityState::Retired | AuthorityState::Requested | AuthorityState::Revoked
         );
         if is_of_domain && counts && row.chain.last() == Some(der) {
             below.push(format!("{} ({})", row.id, row.state));

@@ -222,7 +222,7 @@ impl Store {
         call!(self.insert_binding(binding, audit))
     }
 
-    /// Takes a role; `false` when there is no such binding.
+    /// Takes a role; `false` when there is no such binding, or it is the last security officer's of the whole installation.
     ///
     /// # Errors
     /// When the store fails.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod administrators;
 mod audit;
 mod search;
 mod status;
@@ -26,6 +27,7 @@ use tests::postgres::Postgres;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use administrators::*;
 use audit::*;
 use search::*;
 use status::*;
@@ -84,6 +86,9 @@ contract!(
     nothing_is_audited_before_the_key_is_open,
     a_chain_that_was_touched_is_not_gone_on_from,
     the_trail_is_read_in_pages,
+    a_role_is_given_once_and_the_last_officer_stays,
+    a_proposal_is_decided_once,
+    a_request_is_remembered_with_its_answer,
     changes_are_counted_and_reads_are_not,
     a_lease_has_one_holder,
     past_records_are_dropped,

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::Findings;
 use crate::app::{Context, Error};
 use crate::store::Store;
+use crate::store::administrators::BindingRow;
 use crate::store::model::{
     AuthorityRow, AuthorityState, BundleRow, ClusterRow, RecordFilter, StoredRecord,
 };
@@ -34,6 +35,8 @@ pub(super) struct Told {
     imported: BTreeSet<(String, String)>,
     activated: BTreeSet<String>,
     revoked: BTreeSet<String>,
+    /// Role bindings as they were given; `None` for those that were taken.
+    roles: BTreeMap<String, Option<(String, String, Value)>>,
     /// Roots with when each was last added and last removed.
     roots: BTreeMap<(String, String), (Timestamp, Option<Timestamp>)>,
 }
@@ -43,7 +46,7 @@ impl Told {
     pub(super) fn hear(&mut self, entry: &Entry) {
         if !matches!(
             entry.kind.split('.').next(),
-            Some("audit" | "authority" | "cluster" | "root")
+            Some("audit" | "authority" | "cluster" | "role" | "root")
         ) {
             return;
         }
@@ -63,6 +66,14 @@ impl Told {
             }
             "authority.revoke" => {
                 self.revoked.insert(text("authority"));
+            }
+            // Ids are drawn at random and never given again: taken is taken, whichever entry is read first.
+            "role.bind" => {
+                let given = (text("principal"), text("role"), detail["clusters"].clone());
+                self.roles.entry(text("id")).or_insert(Some(given));
+            }
+            "role.unbind" => {
+                self.roles.insert(text("id"), None);
             }
             "root.add" => {
                 let root = (text("trust_domain"), text("sha256"));
@@ -130,6 +141,19 @@ impl Told {
         for row in &in_force.authorities {
             if let Some(why) = self.why_not(row) {
                 findings.contradict(format!("authority {}: {why}", row.id));
+            }
+        }
+        for row in &in_force.bindings {
+            let held = (
+                row.principal.clone(),
+                row.role.to_string(),
+                json!(row.scope.clusters()),
+            );
+            if self.roles.get(&row.id) != Some(&Some(held)) {
+                let (id, principal) = (&row.id, &row.principal);
+                findings.contradict(format!(
+                    "role binding {id} of {principal}: nobody gave it as it is, or it was taken"
+                ));
             }
         }
         for bundle in &in_force.bundles {
@@ -203,6 +227,7 @@ pub(super) struct InForce {
     pub(super) clusters: Vec<ClusterRow>,
     pub(super) authorities: Vec<AuthorityRow>,
     pub(super) bundles: Vec<BundleRow>,
+    pub(super) bindings: Vec<BindingRow>,
 }
 
 impl InForce {
@@ -211,6 +236,7 @@ impl InForce {
             clusters: store.clusters().await?,
             authorities: store.authorities().await?,
             bundles: store.bundles().await?,
+            bindings: store.bindings().await?,
         })
     }
 }

@@ -101,6 +101,8 @@ pub async fn begin(context: &Context) -> Result<(), Error> {
         clusters,
         authorities,
         bundles,
+        // Roles are as old as the trail.
+        bindings: _,
     } = InForce::read(store).await?;
     if clusters.is_empty() && authorities.is_empty() && bundles.is_empty() {
         return Ok(());

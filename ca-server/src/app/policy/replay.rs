@@ -301,6 +301,14 @@ async fn identity(
     };
     Ok(match record.caller_kind.as_str() {
         "service-account" => account(record, trust_domain).or_else(own),
+        "administrator" => {
+            let detail = record.caller_detail.as_deref().unwrap_or("{}");
+            let detail: serde_json::Value = serde_json::from_str(detail).unwrap_or_default();
+            let vouched_for = detail["vouched_for"].as_str();
+            vouched_for
+                .and_then(|id| SpiffeId::parse(id).ok())
+                .map(Identity::Exactly)
+        }
         "certificate" => SpiffeId::parse(&record.caller)
             .ok()
             .map(Identity::Exactly)

@@ -104,7 +104,7 @@ pub(super) async fn list(
         to: query.to,
         after: after.map(|(at, replica, position)| AuditCursor {
             at,
-            replica,
+            replica: super::extract::id(&replica),
             position,
         }),
         limit,

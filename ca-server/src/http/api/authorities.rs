@@ -17,7 +17,7 @@ use super::page::Page;
 use super::proposals::{ProposalView, done};
 use crate::app::Actor;
 use crate::app::acts::Act;
-use crate::app::{Error, ErrorKind, NewKey, authority, fleet};
+use crate::app::{Error, ErrorKind, NewKey, authority};
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
 
 const PEM: &str = "application/x-pem-file";
@@ -319,7 +319,7 @@ pub(super) async fn import(
         chain: signed.chain,
         new_root: signed.new_root,
     };
-    match done(call.submit(act, &actor).await?) {
+    match done(call.submit(act, &call.permit, &actor).await?) {
         Some(waits) => Ok(waits),
         None => again(&call, &id).await,
     }
@@ -336,15 +336,22 @@ pub(super) struct FleetSigning {
 }
 
 /// Has the fleet's authority, which is online, sign a requested one, and takes it in.
-#[utoipa::path(post, path = "/v1/authorities/{id}/sign", tag = "Authorities", params(("id" = String, Path,)), request_body = FleetSigning, responses((status = 200, body = AuthorityView)))]
+#[utoipa::path(post, path = "/v1/authorities/{id}/sign", tag = "Authorities", params(("id" = String, Path,)), request_body = FleetSigning,
+    responses((status = 200, body = AuthorityView), (status = 202, body = ProposalView)))]
 pub(super) async fn sign(
     call: Call,
     Path(id): Path<AuthorityId>,
     Body(signing): Body<FleetSigning>,
 ) -> Result<Response, Fault> {
     let actor = call.permit.everywhere()?;
-    let row = fleet::sign(call.context(), &id, signing.life, &actor).await?;
-    answer(&call, &row).await
+    let act = Act::AuthoritySign {
+        authority: id.clone(),
+        life: signing.life,
+    };
+    match done(call.submit(act, &call.permit, &actor).await?) {
+        Some(waits) => Ok(waits),
+        None => again(&call, &id).await,
+    }
 }
 
 /// Publishes an imported authority: it and its first CRL come into everyone's bundles. It happens by itself within seconds.
@@ -419,7 +426,7 @@ pub(super) async fn revoke(
         cluster: row.cluster,
         reason: why.reason,
     };
-    match done(call.submit(act, &actor).await?) {
+    match done(call.submit(act, &call.permit, &actor).await?) {
         Some(waits) => Ok(waits),
         None => again(&call, &id).await,
     }

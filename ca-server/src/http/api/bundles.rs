@@ -128,5 +128,5 @@ pub(super) async fn remove_root(
         trust_domain,
         sha256,
     };
-    Ok(done(call.submit(act, &actor).await?).unwrap_or_else(no_content))
+    Ok(done(call.submit(act, &call.permit, &actor).await?).unwrap_or_else(no_content))
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::{Error, ErrorKind};
+use crate::app::{Asker, Error, ErrorKind};
 
 /// Why a request was refused or failed. Carried in the response's extensions until the front door words it.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Fault {
     pub(super) log: String,
     /// Seconds after which it may work.
     pub(super) retry_after: Option<u64>,
+    /// Who was refused what, where a use case knows.
+    pub(super) asker: Option<Box<Asker>>,
 }
 
 impl Fault {
@@ -31,6 +33,7 @@ impl Fault {
             log: detail.clone(),
             detail,
             retry_after: None,
+            asker: None,
         }
     }
 
@@ -90,6 +93,7 @@ impl From<Error> for Fault {
             detail: crate::app::printable(&error.to_string()),
             log: error.detail(),
             retry_after: again.then_some(1),
+            asker: error.asker().cloned().map(Box::new),
         }
     }
 }

@@ -61,6 +61,9 @@ pub(super) async fn door(State(app): State<Shared>, request: Request, next: Next
     finish(&app, response, &id, &asked)
 }
 
+/// How much of a path is logged, in characters: strangers write it.
+const LOGGED: usize = 200;
+
 /// What is told of a request in logs.
 #[derive(Debug, Default)]
 struct Asked {
@@ -78,7 +81,14 @@ impl Asked {
             .map_or_else(String::new, |connection| connection.remote.to_string());
         Self {
             method: request.method().clone(),
-            path: crate::app::printable(request.uri().path()),
+            path: crate::app::printable(
+                &request
+                    .uri()
+                    .path()
+                    .chars()
+                    .take(LOGGED)
+                    .collect::<String>(),
+            ),
             remote,
             principal: None,
         }
@@ -156,15 +166,18 @@ fn note(app: &App, fault: &Fault, id: &str, asked: &Asked) {
     } else {
         tracing::warn!(call = %asked.method, path = asked.path, remote = asked.remote, principal, request.id = id, reason = fault.reason, error = fault.log, "request refused");
     }
-    // What is mistyped, missing or stale refuses nobody anything.
+    // What is mistyped, missing or stale refuses nobody anything; what policy refused comes with what was asked.
     let kind = match fault.status {
+        _ if fault.asker.is_some() => ErrorKind::Malformed,
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthenticated,
         StatusCode::FORBIDDEN => ErrorKind::Denied,
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::Exhausted,
         _ => return,
     };
     let mut error = Error::new(kind, fault.reason, fault.detail.clone());
-    if let Some(principal) = &asked.principal {
+    if let Some(asker) = &fault.asker {
+        error = error.asked_by(|| (**asker).clone());
+    } else if let Some(principal) = &asked.principal {
         error = error.asked_by(|| Asker {
             actor: principal.clone(),
             scope: String::new(),
@@ -204,7 +217,24 @@ pub(super) async fn permit(State(gate): State<Gate>, mut request: Request, next:
         Err(error) => return Fault::from(error).into_response(),
     };
     request.extensions_mut().insert(permit.clone());
-    idempotency::once(&gate.app, &permit, request, next).await
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    // What was begun is done and its answer kept, also where the caller goes away in the middle.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the connection waits for it, and a stop for the connection"
+    )]
+    let work =
+        tokio::spawn(async move { idempotency::once(&gate.app, &permit, request, next).await });
+    work.await.unwrap_or_else(|_| {
+        Fault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "internal error",
+        )
+        .into_response()
+    })
 }
 
 /// Where there is nothing.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use super::fault::Fault;
 use crate::app::idempotency::{Begun, Request as Remembered};
+use crate::app::operations::Operation;
 use crate::app::permit::Permit;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -29,7 +30,13 @@ struct Kept {
 
 /// Runs the request, or answers as the one before it with the same key.
 pub(super) async fn once(app: &Shared, permit: &Permit, request: Request, next: Next) -> Response {
+    // Trying a policy changes nothing, and its answers are large.
+    let changes = !matches!(
+        permit.operation(),
+        Operation::PolicyDryRun | Operation::PolicyReplay
+    );
     let key = match key(request.method(), request.headers()) {
+        Ok(Some(_)) if !changes => return next.run(request).await,
         Ok(Some(key)) => key,
         Ok(None) => return next.run(request).await,
         Err(fault) => return fault.into_response(),
@@ -81,7 +88,8 @@ async fn keyed(
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    // Our own, and in memory already.
+    let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let text = |name: HeaderName| {
         let value = parts.headers.get(name);
         value
@@ -94,7 +102,10 @@ async fn keyed(
         location: text(LOCATION),
         body: String::from_utf8_lossy(&bytes).into_owned(),
     };
-    if let Ok(kept) = serde_json::to_vec(&kept) {
+    // One that is larger is none of a create's: the next one with this key is told that it is under way.
+    if let Ok(kept) = serde_json::to_vec(&kept)
+        && kept.len() <= MAX_BODY
+    {
         app.answered_once(&remembered, &kept).await;
     }
     Ok(Response::from_parts(parts, Body::from(bytes)))

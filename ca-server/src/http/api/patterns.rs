@@ -13,8 +13,14 @@ const TTL: &str = "^([1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|[1-9][0-
 const TIME: &str = "^20[0-9]{2}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)\
                     T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$";
 const SPIFFE: &str = "^spiffe://[a-z0-9][a-z0-9-]{0,30}(\\.[a-z0-9][a-z0-9-]{0,30}){0,3}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,60}){1,8}$";
+/// An id whose segments may be `*`, and the last `**`.
+const SPIFFE_PATTERN: &str = "^spiffe://[a-z0-9][a-z0-9-]{0,30}(\\.[a-z0-9][a-z0-9-]{0,30}){0,3}(/(\\*|[A-Za-z0-9_-][A-Za-z0-9._-]{0,60})){0,7}/(\\*\\*?|[A-Za-z0-9_-][A-Za-z0-9._-]{0,60})$";
 const TRUST_DOMAIN: &str = "^[a-z0-9][a-z0-9-]{0,30}(\\.[a-z0-9][a-z0-9-]{0,30}){0,3}$";
 const DNS: &str = "^([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\\.){0,6}[a-z]([a-z0-9-]{0,30}[a-z0-9])?$";
+/// That very name, one with a wildcard, or every name below one.
+const DNS_PATTERN: &str =
+    "^(\\*\\*?\\.)?([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\\.){0,6}[a-z]([a-z0-9-]{0,30}[a-z0-9])?$";
+/// An IPv4 address; IPv6 ones are told by their format.
 const ADDRESS: &str = "^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$";
 
 /// Bodies whose unknown fields are refused, beside those that say so themselves.
@@ -31,7 +37,8 @@ const CLOSED: [&str; 7] = [
 fn pattern(name: &str) -> Option<&'static str> {
     Some(match name {
         "authority" | "below" => AUTHORITY,
-        "callers" | "enrolment_pattern" | "identity" | "spiffe_id" => SPIFFE,
+        "callers" | "enrolment_pattern" => SPIFFE_PATTERN,
+        "identity" | "spiffe_id" => SPIFFE,
         "cluster" | "clusters" => CLUSTER,
         "default_ttl" | "life" | "max_token_lifetime" | "max_ttl" | "ttl" => TTL,
         "dns" => DNS,
@@ -101,6 +108,8 @@ pub(super) fn write(document: &mut Value) {
         for (field, property) in objects(schema, "/properties") {
             match (name.as_str(), field.as_str()) {
                 ("ClusterDefinition", "name") => put(property, CLUSTER),
+                ("NewEnrolment", "spiffe_id") => put(property, SPIFFE_PATTERN),
+                ("Rule", "dns") => put(property, DNS_PATTERN),
                 ("Rule", "name") => {}
                 ("ClusterDefinition", "role") => property["enum"] = json!(["workloads", "fleet"]),
                 (_, "crl_shards") => property["maximum"] = 256.into(),
@@ -172,6 +181,10 @@ fn put(schema: &mut Value, pattern: &str) {
         Some(_) => &mut schema["items"],
         None => schema,
     };
+    if pattern == ADDRESS {
+        place["anyOf"] = json!([{ "pattern": ADDRESS }, { "format": "ipv6" }]);
+        return;
+    }
     place["pattern"] = pattern.into();
     if let Some(place) = place.as_object_mut() {
         place.remove("format");
@@ -180,8 +193,6 @@ fn put(schema: &mut Value, pattern: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn what_looks_like_it_is_read() {
         use pki::name::{ClusterName, SpiffeId};

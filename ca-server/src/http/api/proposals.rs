@@ -115,6 +115,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<ProposalView>>, Fault> {
     let limit = PageQuery::limit(query.limit)?;
     let after: Option<(Timestamp, String)> = query.page.as_deref().map(page::read).transpose()?;
+    let after = after.map(|(at, id)| (at, super::extract::id(&id)));
     let after = after.as_ref().map(|(at, id)| (*at, id.as_str()));
     let rows = call
         .context()

@@ -277,6 +277,20 @@ fn curl(document: &Value, path: &str, method: &str, described: &Value) -> String
         None if method == "post" => command.push_str(" -X POST"),
         None => {}
     }
+    let parameters = described.get("parameters").and_then(Value::as_array);
+    let needed = parameters
+        .into_iter()
+        .flatten()
+        .filter(|it| text(it, "/in") == "query" && it["required"] == true);
+    for (at, parameter) in needed.enumerate() {
+        let name = text(parameter, "/name");
+        let _ = write!(
+            place,
+            "{}{name}={}",
+            if at == 0 { '?' } else { '&' },
+            name.to_uppercase()
+        );
+    }
     let _ = write!(command, " \"$SIGNET{place}\"");
     command
 }

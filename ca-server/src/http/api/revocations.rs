@@ -3,6 +3,7 @@
 use axum::Json;
 use pki::crl::Reason;
 use pki::name::{AuthorityId, ClusterName, DnsName, SpiffeId};
+use pki::profile::Profile;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,11 @@ use super::extract::{Body, Call, NoBody, Path};
 use super::fault::Fault;
 use crate::app::Actor;
 use crate::app::acts::digest;
+use crate::app::operations::Operation;
+use crate::app::permit;
 use crate::app::revocation::{self, Found, Selection, Summary};
 use crate::app::{Error, ErrorKind};
+use crate::store::model::StoredRecord;
 
 /// Why a certificate is revoked.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -70,13 +74,23 @@ async fn act(
     Ok(summary)
 }
 
+/// Whoever is no security officer neither locks one out nor lets one in again.
+fn spare_administrators(call: &Call, stored: &StoredRecord) -> Result<(), Fault> {
+    let is_one = stored.record.profile.as_str() == Profile::ADMIN.as_str();
+    if is_one && !call.permit.also(Operation::RoleUnbind, None) {
+        return Err(permit::denied(Operation::RoleUnbind).into());
+    }
+    Ok(())
+}
+
 async fn one(
     call: &Call,
     serial: Serial,
     action: Action,
     why: Option<Reason>,
 ) -> Result<Json<CertificateView>, Fault> {
-    let (_, actor) = find(call, &serial).await?;
+    let (stored, actor) = find(call, &serial).await?;
+    spare_administrators(call, &stored)?;
     let selection = Selection {
         serials: vec![serial],
         ..Selection::default()
@@ -313,7 +327,8 @@ async fn leave(call: &Call, body: &ManyRevocations) -> Result<Actor, Fault> {
     }
     let mut leave = None;
     for serial in &body.serials {
-        let (_, actor) = find(call, serial).await?;
+        let (stored, actor) = find(call, serial).await?;
+        spare_administrators(call, &stored)?;
         leave = Some(actor);
     }
     leave.ok_or_else(|| Fault::unprocessable("the body: name what is meant"))

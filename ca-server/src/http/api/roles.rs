@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use pki::name::ClusterName;
 use pki::pem;
+use pki::profile::Profile;
 use pki::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -138,6 +139,17 @@ pub(super) async fn renew(call: Call, Body(renewal): Body<Renewal>) -> Result<Re
         let text = "a caller with a token has no certificate to renew";
         return Err(Error::new(ErrorKind::Denied, "token", text).into());
     };
+    if call.permit.principal().powers.bindings().is_empty() {
+        let text = "whoever has no role has nothing to renew";
+        return Err(Error::new(ErrorKind::Denied, "role", text).into());
+    }
+    let longest = Profile::ADMIN.default_ttl();
+    if renewal.ttl.is_some_and(|ttl| ttl > longest) {
+        let text = format!(
+            "renewed by itself a certificate lives {longest} at most: `ca-server admin issue` gives more"
+        );
+        return Err(Fault::unprocessable(text));
+    }
     let request = pem::read_request(renewal.csr.as_bytes())
         .map_err(|error| Error::malformed("csr", error))?;
     let home = call.administration().home_cluster.clone();
@@ -183,7 +195,7 @@ pub(super) async fn create(call: Call, Body(new): Body<NewBinding>) -> Result<Re
         role: new.role,
         clusters: new.clusters,
     };
-    let submitted = call.submit(act, &actor).await?;
+    let submitted = call.submit(act, &call.permit, &actor).await?;
     let id = match &submitted {
         crate::app::proposals::Submitted::Done(id) => id.clone(),
         crate::app::proposals::Submitted::Waits(_) => String::new(),
@@ -221,5 +233,5 @@ pub(super) async fn delete(
     administrators::binding(call.context(), &id).await?;
     condition.check(1)?;
     let act = Act::RoleUnbind { id };
-    Ok(done(call.submit(act, &actor).await?).unwrap_or_else(no_content))
+    Ok(done(call.submit(act, &call.permit, &actor).await?).unwrap_or_else(no_content))
 }

@@ -52,15 +52,21 @@ impl Postgres {
         audit: &NewAudit,
     ) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
-        let deleted = sqlx::query("DELETE FROM role_binding WHERE id = $1")
-            .bind(id)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
+        // First: of two who take each other's role at once, the second waits here and finds itself the last.
+        changed(&mut tx).await?;
+        let deleted = sqlx::query(
+            "DELETE FROM role_binding WHERE id = $1 \
+             AND (role <> 'security-officer' OR clusters IS NOT NULL OR EXISTS ( \
+             SELECT 1 FROM role_binding other WHERE other.id <> $1 \
+             AND other.role = 'security-officer' AND other.clusters IS NULL))",
+        )
+        .bind(id)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
         if deleted == 0 {
             return Ok(false);
         }
-        changed(&mut tx).await?;
         self.commit(tx, std::slice::from_ref(audit)).await?;
         Ok(true)
     }
