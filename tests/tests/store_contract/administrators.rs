@@ -6,6 +6,7 @@ use ca_server::app::roles::{Role, Scope};
 use ca_server::store::Store;
 use ca_server::store::administrators::{BindingRow, ProposalRow, ProposalState, Remembering};
 use pki::name::ClusterName;
+use pki::time::Timestamp;
 
 use super::audit::told;
 use super::{NOW, is_conflict, later};
@@ -106,10 +107,15 @@ pub(crate) async fn a_proposal_is_decided_once(store: Store) {
     assert_eq!(store.proposal("none").await.unwrap(), None);
 }
 
+/// So many seconds from now on, or before.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix(NOW.unix() + seconds)
+}
+
 pub(crate) async fn a_request_is_remembered_with_its_answer(store: Store) {
     let remember = async |key: &str, request: u8, seconds: i64| {
-        let (now, hour) = (later(seconds), 3600);
-        let (cut_off, forget) = (later(seconds - hour), later(seconds - 24 * hour));
+        let (now, hour) = (at(seconds), 3600);
+        let (cut_off, forget) = (at(seconds - hour), at(seconds - 24 * hour));
         let request = [request; 32];
         let found = store.remember("cert:a", key, &request, now, cut_off, forget);
         found.await.unwrap()
@@ -143,7 +149,7 @@ pub(crate) async fn a_request_is_remembered_with_its_answer(store: Store) {
     for _ in 0..20 {
         let store = store.clone();
         at_once.spawn(async move {
-            let (now, before) = (later(200_000), later(100_000));
+            let (now, before) = (at(200_000), at(100_000));
             let request = [1; 32];
             let found = store.remember("cert:a", "m", &request, now, before, before);
             found.await.unwrap()
