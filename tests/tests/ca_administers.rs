@@ -222,11 +222,9 @@ fn the_operation_of_the_readme_through_the_api() {
         "--policy",
         policy.to_str().unwrap(),
     ]);
-    assert_eq!(
-        (&replayed["examined"], &replayed["same"]),
-        // The enrolled one by default; the one that was signed asked for its lifetime.
-        (&json!(2), &json!(1))
-    );
+    // What was refused meanwhile may be on the trail by now: it would be refused again.
+    let differing = replayed["differing"].as_array().unwrap();
+    assert_eq!(differing.len(), 1, "{replayed}");
 
     // The key stays, the certificate is another one.
     let before = std::fs::read(ada.file("pem")).unwrap();

@@ -55,8 +55,8 @@ macro_rules! operations {
 operations! {
     /// Who the caller is, and what it may do.
     Whoami: "whoami.show", Viewer, Oneself;
-    /// A new certificate for the administrator who asks.
-    WhoamiRenew: "whoami.renew", Viewer, Oneself;
+    /// A new certificate for the administrator who asks, and still has a role.
+    WhoamiRenew: "whoami.renew", Viewer, Cluster;
     /// The API's description.
     OpenapiShow: "openapi.show", Viewer, Oneself;
     /// The API's reference for people.
