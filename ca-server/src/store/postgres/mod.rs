@@ -108,18 +108,22 @@ impl Postgres {
 
     /// A connection to write by.
     async fn writer(&self) -> Result<PoolConnection<sqlx::Postgres>, sqlx::Error> {
-        let writer = self.writes.acquire().await;
-        writer.inspect_err(|error| self.make_room(error))
+        match self.writes.acquire().await {
+            Err(error) if self.make_room(&error) => self.writes.acquire().await,
+            writer => writer,
+        }
     }
 
     async fn begin(&self) -> Result<Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-        let begun = self.writes.begin().await;
-        begun.inspect_err(|error| self.make_room(error))
+        match self.writes.begin().await {
+            Err(error) if self.make_room(&error) => self.writes.begin().await,
+            begun => begun,
+        }
     }
 
     /// Where Postgres has no connection to spare, those that read would keep what they have, and nothing would ever be
-    /// recorded: an idle one gives way, and the next attempt to write finds its place.
-    fn make_room(&self, error: &sqlx::Error) {
+    /// recorded: an idle one gives way, and another attempt to write finds its place. Tells whether one did.
+    fn make_room(&self, error: &sqlx::Error) -> bool {
         let has_none_to_come = matches!(error, sqlx::Error::PoolTimedOut);
         if has_none_to_come
             && self.writes.size() < WRITERS
@@ -127,7 +131,9 @@ impl Postgres {
             && let Some(idle) = self.reads.try_acquire()
         {
             drop(idle.detach());
+            return true;
         }
+        false
     }
 
     /// A transaction whose reads all see the same state.
