@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::crypto::{Digest, from_hex, hex, sha256};
+use crate::crypto::{Digest, digest_from_hex, hex, sha256};
 use crate::time::Timestamp;
 
 const TAG: &[u8] = b"signet audit\0";
@@ -381,7 +381,7 @@ pub fn verify<E: std::borrow::Borrow<Entry>>(
 }
 
 mod digest {
-    use super::{Deserialize, Deserializer, Digest, Serializer, from_hex, hex};
+    use super::{Deserialize, Deserializer, Digest, Serializer, digest_from_hex, hex};
 
     pub(super) fn serialize<S: Serializer>(digest: &Digest, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(&hex(digest))
@@ -389,8 +389,7 @@ mod digest {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
         let text = String::deserialize(from)?;
-        let bytes = from_hex(&text).and_then(|bytes| bytes.try_into().ok());
-        bytes.ok_or_else(|| serde::de::Error::custom("not 64 hexadecimal digits"))
+        digest_from_hex(&text).ok_or_else(|| serde::de::Error::custom("not 64 hexadecimal digits"))
     }
 }
 

@@ -74,6 +74,12 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
+/// Reads a SHA-256 as 64 hexadecimal digits; `None` for anything else.
+#[must_use]
+pub fn digest_from_hex(text: &str) -> Option<Digest> {
+    from_hex(text)?.try_into().ok()
+}
+
 /// The signature does not belong to this key and these bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the signature does not verify under the key")]

@@ -51,23 +51,8 @@ impl Admin {
     }
 
     fn of(fleet: &Fleet, client: Option<(&str, &str)>) -> Self {
-        crate::install_crypto_provider();
-        let mut roots = RootCertStore::empty();
-        let root = fleet.root.certificate().der().to_vec();
-        roots.add(CertificateDer::from(root)).unwrap();
-        let builder = ClientConfig::builder().with_root_certificates(roots);
-        let tls = match client {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
-                    .map(Result::unwrap)
-                    .collect();
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-        };
         Self {
-            tls: Arc::new(tls),
+            tls: Arc::new(tls(fleet, client)),
             bearer: None,
         }
     }
@@ -128,6 +113,25 @@ impl Admin {
         // Some close without a close_notify; what had come by then counts.
         let _ = stream.read_to_end(&mut bytes);
         bytes
+    }
+}
+
+/// TLS of a client that believes in the fleet's root; with a certificate (chain and key, PEM) where one is given.
+pub fn tls(fleet: &Fleet, client: Option<(&str, &str)>) -> ClientConfig {
+    crate::install_crypto_provider();
+    let mut roots = RootCertStore::empty();
+    let root = fleet.root.certificate().der().to_vec();
+    roots.add(CertificateDer::from(root)).unwrap();
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    match client {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
+                .map(Result::unwrap)
+                .collect();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
     }
 }
 

@@ -8,9 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tests::fleet::{Fleet, Server};
 use tests::process::output;
 use tests::requests::{KeyAndRequest, create_certificate};
@@ -22,21 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// TLS of a client that believes in the fleet's root; with a certificate where one is given.
 fn tls(fleet: &Fleet, alpn: &[u8], client: Option<(&str, &str)>) -> Arc<ClientConfig> {
-    tests::install_crypto_provider();
-    let mut roots = RootCertStore::empty();
-    let root = fleet.root.certificate().der().to_vec();
-    roots.add(CertificateDer::from(root)).unwrap();
-    let builder = ClientConfig::builder().with_root_certificates(roots);
-    let mut config = match client {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
-                .map(Result::unwrap)
-                .collect();
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
+    let mut config = tests::admin::tls(fleet, client);
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config)
 }

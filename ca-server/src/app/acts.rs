@@ -21,22 +21,17 @@ use super::{Context, Error, ErrorKind, administrators, authority, fleet, revocat
 use crate::store::model::{AuthorityRow, AuthorityState, RecordFilter, RecordState};
 
 /// What kind of act it is, as the configuration names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ActKind {
     /// A signed authority comes back.
-    #[serde(rename = "authority.import")]
     AuthorityImport,
     /// An authority is revoked.
-    #[serde(rename = "authority.revoke")]
     AuthorityRevoke,
     /// A role is given or taken.
-    #[serde(rename = "role")]
     Role,
     /// A cluster gives more than before, or comes.
-    #[serde(rename = "policy.widen")]
     PolicyWiden,
     /// A root goes out of a bundle.
-    #[serde(rename = "root.remove")]
     RootRemove,
 }
 
@@ -158,15 +153,13 @@ fn reason(text: &str) -> Result<Reason, Error> {
 
 /// A SHA-256 as people carry it.
 pub(crate) fn digest(text: &str) -> Result<Digest, Error> {
-    crypto::from_hex(text)
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::Malformed,
-                "digest",
-                "a SHA-256 is 64 hexadecimal digits",
-            )
-        })
+    crypto::digest_from_hex(text).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Malformed,
+            "digest",
+            "a SHA-256 is 64 hexadecimal digits",
+        )
+    })
 }
 
 fn certificates(chain: &str) -> Result<Vec<Certificate>, Error> {

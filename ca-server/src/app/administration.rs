@@ -102,7 +102,7 @@ impl App {
             if row.principal != principal && !groups.contains(&row.principal) {
                 continue;
             }
-            if !row.is_sealed_by(&key) {
+            if !row.is_sealed_by(key) {
                 tracing::error!(
                     binding.id = row.id,
                     principal = row.principal,

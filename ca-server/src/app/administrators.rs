@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use pki::certificate::{Certificate, LeafRequest, prepare_leaf};
 use pki::crypto;
 use pki::csr::VerifiedCsr;
 use pki::extension::SubjectNames;
@@ -13,10 +12,10 @@ use pki::time::Ttl;
 use serde_json::json;
 
 use super::actor::Actor;
-use super::issue::{Asked, IssuedCertificate, no_authority, not_recorded, record};
+use super::issue::{Asked, IssuedCertificate, no_authority, not_recorded, record, sign_by};
 use super::roles::{Role, Scope};
 use super::state::Snapshot;
-use super::{Context, Error, ErrorKind, status};
+use super::{App, Context, Error, ErrorKind, cluster};
 use crate::entropy;
 use crate::store::administrators::BindingRow;
 
@@ -84,13 +83,7 @@ pub async fn check_principal(
         ));
     }
     for name in clusters {
-        if context.store.cluster(name).await?.is_none() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "cluster",
-                format!("there is no cluster {name}"),
-            ));
-        }
+        cluster::find(context, name).await?;
     }
     Ok(())
 }
@@ -118,7 +111,7 @@ pub async fn bind(
         created_by: actor.name.clone(),
         seal: [0; 32],
     }
-    .sealed(&context.row_key()?);
+    .sealed(context.row_key()?);
     let detail = json!({
         "id": row.id, "principal": principal, "role": role, "clusters": row.scope.clusters(),
     });
@@ -183,15 +176,22 @@ fn last_officer() -> Error {
     )
 }
 
-/// An administrator's certificate, with those above it but the root.
-#[derive(Debug)]
-pub struct AdministratorCertificate {
-    /// The certificate.
-    pub certificate: Certificate,
-    /// PEM of the chain.
-    pub chain_pem: String,
-    /// PEM of the roots to know the server by.
-    pub bundle_pem: String,
+impl App {
+    /// Issues an administrator's next certificate, by what is in force in this server.
+    ///
+    /// # Errors
+    /// As [`issue`].
+    pub async fn renew_administrator(
+        &self,
+        name: &str,
+        request: &[u8],
+        ttl: Option<Ttl>,
+        actor: &Actor,
+    ) -> Result<IssuedCertificate, Error> {
+        let snapshot = self.snapshot().clone();
+        let home = &self.administration().home_cluster;
+        issue_by(self.context(), &snapshot, home, name, request, ttl, actor).await
+    }
 }
 
 /// Issues a certificate of profile `admin` for `name` from the home cluster's authority.
@@ -206,7 +206,20 @@ pub async fn issue(
     request: &[u8],
     ttl: Option<Ttl>,
     actor: &Actor,
-) -> Result<AdministratorCertificate, Error> {
+) -> Result<IssuedCertificate, Error> {
+    let snapshot = Snapshot::load(context, None).await?;
+    issue_by(context, &snapshot, home, name, request, ttl, actor).await
+}
+
+async fn issue_by(
+    context: &Context,
+    snapshot: &Snapshot,
+    home: &ClusterName,
+    name: &str,
+    request: &[u8],
+    ttl: Option<Ttl>,
+    actor: &Actor,
+) -> Result<IssuedCertificate, Error> {
     check_name(name)?;
     let csr = VerifiedCsr::parse(request).map_err(|error| Error::malformed("csr", error))?;
     let profile = Profile::ADMIN;
@@ -228,14 +241,14 @@ pub async fn issue(
             ),
         ));
     }
-    let snapshot = Snapshot::load(context, None).await?;
     let cluster = snapshot
         .clusters
         .get(home)
         .ok_or_else(|| no_authority(home))?;
-    let active = cluster.active.clone().ok_or_else(|| no_authority(home))?;
-    let key = active.key.as_ref().ok_or_else(|| no_authority(home))?;
-    key.make_ready().await?;
+    let active = cluster.active.as_ref().ok_or_else(|| no_authority(home))?;
+    if let Some(key) = &active.key {
+        key.make_ready().await?;
+    }
     let grant = Grant {
         profile,
         names: SubjectNames::default(),
@@ -246,26 +259,7 @@ pub async fn issue(
         rule: "administrator".to_owned(),
     };
     let now = context.clock.trusted_now()?;
-    let entropy = entropy::draw(&*context.entropy)?;
-    let leaf = LeafRequest {
-        grant: &grant,
-        key: csr.key(),
-        urls: &status::urls(&context.settings, profile, &active, &entropy),
-        entropy,
-        now,
-    };
-    let prepared =
-        prepare_leaf(&leaf, &active.issuer).map_err(|error| Error::malformed("csr", error))?;
-    let bundle = snapshot
-        .bundles
-        .get(&cluster.policy.trust_domain)
-        .cloned()
-        .ok_or_else(|| no_authority(home))?;
-    let issued = IssuedCertificate {
-        certificate: key.seal(prepared).await?,
-        authority: active.clone(),
-        bundle: bundle.clone(),
-    };
+    let issued = sign_by(context, snapshot, active, &grant, &csr, cluster, now).await?;
     let asked = Asked {
         cluster: home,
         kind: "operator",
@@ -283,13 +277,5 @@ pub async fn issue(
         .store
         .append_audit(&[actor.did(now, "administrator.issue", &detail)])
         .await?;
-    let mut chain_pem = issued.certificate.to_pem();
-    for intermediate in &active.intermediates_pem {
-        chain_pem.push_str(intermediate);
-    }
-    Ok(AdministratorCertificate {
-        certificate: issued.certificate,
-        chain_pem,
-        bundle_pem: bundle.pem.clone(),
-    })
+    Ok(issued)
 }

@@ -101,13 +101,7 @@ pub async fn request(
     actor: &Actor,
 ) -> Result<AuthorityRow, Error> {
     check_shape(context, crl_shape)?;
-    let row = context.store.cluster(cluster).await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            "cluster",
-            format!("there is no cluster {cluster}"),
-        )
-    })?;
+    let row = cluster::find(context, cluster).await?;
     let mut generation = 0;
     for authority in context.store.authorities().await? {
         use AuthorityState as S;
@@ -282,13 +276,7 @@ pub async fn check(
     new_root: Option<&Digest>,
 ) -> Result<Importable, Error> {
     let row = find_in(context, id, AuthorityState::Requested, "imported").await?;
-    let cluster = context.store.cluster(&row.cluster).await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            "cluster",
-            format!("there is no cluster {}", row.cluster),
-        )
-    })?;
+    let cluster = cluster::find(context, &row.cluster).await?;
     let known = context.store.bundle(&cluster.trust_domain).await?;
     let chain = complete(chain, &known.roots)?;
     let now = context.clock.trusted_now()?;
@@ -557,15 +545,8 @@ pub async fn activate(context: &Context, id: &AuthorityId, actor: &Actor) -> Res
 }
 
 async fn longest_leaf(context: &Context, cluster: &ClusterName) -> Result<Ttl, Error> {
-    let row = context.store.cluster(cluster).await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            "cluster",
-            format!("there is no cluster {cluster}"),
-        )
-    })?;
-    let definition: ClusterDefinition =
-        serde_json::from_str(&row.definition).map_err(Error::internal)?;
+    let row = cluster::find(context, cluster).await?;
+    let definition = ClusterDefinition::of(&row)?;
     Ok(match definition.role {
         Role::Workloads => definition.longest_ttl(),
         Role::Fleet => Profile::CLUSTER_INTERMEDIATE.default_ttl(),

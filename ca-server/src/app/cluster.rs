@@ -68,6 +68,14 @@ fn max_ttl() -> Ttl {
 }
 
 impl ClusterDefinition {
+    /// What a cluster is, as it is kept.
+    ///
+    /// # Errors
+    /// When the row does not hold together.
+    pub fn of(row: &ClusterRow) -> Result<Self, Error> {
+        serde_json::from_str(&row.definition).map_err(Error::internal)
+    }
+
     /// The longest life of any certificate that the cluster's authority signs for a caller.
     #[must_use]
     pub fn longest_ttl(&self) -> Ttl {
@@ -143,8 +151,7 @@ async fn refuse_shared_trust(
         if row.name == definition.name {
             continue;
         }
-        let other: ClusterDefinition =
-            serde_json::from_str(&row.definition).map_err(Error::internal)?;
+        let other = ClusterDefinition::of(&row)?;
         if let (Some(ours), Some(theirs)) = (reviewer, &other.token_review)
             && let Ok(theirs) = TokenReviewer::new(theirs.clone()).await
             && ours.server() == theirs.server()
@@ -223,7 +230,16 @@ async fn at_version(
     }
 }
 
-fn not_found(name: &ClusterName) -> Error {
+/// The cluster of this name.
+///
+/// # Errors
+/// When there is none, or the store is away.
+pub async fn find(context: &Context, name: &ClusterName) -> Result<ClusterRow, Error> {
+    let row = context.store.cluster(name).await?;
+    row.ok_or_else(|| not_found(name))
+}
+
+pub(crate) fn not_found(name: &ClusterName) -> Error {
     Error::new(
         ErrorKind::NotFound,
         "cluster",
@@ -402,7 +418,5 @@ fn apply_entry(
 /// # Errors
 /// When the row does not hold together.
 pub(super) fn role(row: &ClusterRow) -> Result<Role, Error> {
-    let definition: ClusterDefinition =
-        serde_json::from_str(&row.definition).map_err(Error::internal)?;
-    Ok(definition.role)
+    Ok(ClusterDefinition::of(row)?.role)
 }

@@ -36,13 +36,7 @@ pub async fn create(
     ttl: Ttl,
     actor: &Actor,
 ) -> Result<NewEnrolment, Error> {
-    let row = context.store.cluster(cluster).await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            "cluster",
-            format!("there is no cluster {cluster}"),
-        )
-    })?;
+    let row = cluster::find(context, cluster).await?;
     if pattern.trust_domain() != row.trust_domain {
         return Err(Error::new(
             ErrorKind::Malformed,
@@ -53,8 +47,7 @@ pub async fn create(
             ),
         ));
     }
-    let row = context.store.cluster(cluster).await?;
-    if row.map(|row| cluster::role(&row)).transpose()? == Some(Role::Fleet) {
+    if cluster::role(&row)? == Role::Fleet {
         return Err(Error::new(
             ErrorKind::Malformed,
             "enrolment",

@@ -12,8 +12,8 @@ use pki::time::{Timestamp, Ttl};
 
 use super::caller::{Caller, Proof};
 use super::cluster::Role;
-use super::state::{Authority, Cluster, PublishedBundle};
-use super::{App, Asker, Error, ErrorKind, status};
+use super::state::{Authority, Cluster, PublishedBundle, Snapshot};
+use super::{App, Asker, Context, Error, ErrorKind, status};
 use crate::entropy;
 use crate::store::RecordError;
 use crate::store::model::NewRecord;
@@ -42,6 +42,17 @@ pub struct IssuedCertificate {
     pub authority: Arc<Authority>,
     /// The roots to verify peers with.
     pub bundle: Arc<PublishedBundle>,
+}
+
+impl IssuedCertificate {
+    /// PEM of the certificate and those above it but the root.
+    #[must_use]
+    pub fn chain_pem(&self) -> String {
+        let intermediates = self.authority.intermediates_pem.iter();
+        std::iter::once(self.certificate.to_pem())
+            .chain(intermediates.cloned())
+            .collect()
+    }
 }
 
 /// For how long after its use an enrolment token's holder may ask again: an answer that was lost.
@@ -187,37 +198,17 @@ impl App {
         cluster: &Cluster,
         now: Timestamp,
     ) -> Result<IssuedCertificate, Error> {
-        let key = authority.key.as_ref().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "no-key",
-                format!("this replica does not hold the key of {}", authority.id),
-            )
-        })?;
-        let bundle = self.bundle(&cluster.policy.trust_domain)?;
-        let entropy = entropy::draw(&*self.context.entropy)?;
-        let leaf = LeafRequest {
+        let snapshot = self.snapshot.load_full();
+        sign_by(
+            &self.context,
+            &snapshot,
+            authority,
             grant,
-            key: csr.key(),
-            urls: &status::urls(&self.context.settings, grant.profile, authority, &entropy),
-            entropy,
+            csr,
+            cluster,
             now,
-        };
-        let prepared = prepare_leaf(&leaf, &authority.issuer).map_err(|error| match error {
-            PrepareError::IssuerNotValid { .. } => Error::new(
-                ErrorKind::Internal,
-                "issuer-expired",
-                "the cluster's authority is not valid now",
-            )
-            .because(error),
-            error => Error::internal(error),
-        })?;
-        let certificate = key.seal(prepared).await?;
-        Ok(IssuedCertificate {
-            certificate,
-            authority: authority.clone(),
-            bundle,
-        })
+        )
+        .await
     }
 
     /// A caller who waited for its turn may have been revoked meanwhile. `now` was read before the store is: no certificate
@@ -293,6 +284,49 @@ impl App {
             | Proof::ServiceAccount { .. } => self.recorder.record(record).await,
         }
     }
+}
+
+/// Has `authority` sign, whatever its state, under what `snapshot` says is in force.
+pub(super) async fn sign_by(
+    context: &Context,
+    snapshot: &Snapshot,
+    authority: &Arc<Authority>,
+    grant: &Grant,
+    csr: &VerifiedCsr,
+    cluster: &Cluster,
+    now: Timestamp,
+) -> Result<IssuedCertificate, Error> {
+    let key = authority.key.as_ref().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unavailable,
+            "no-key",
+            format!("this replica does not hold the key of {}", authority.id),
+        )
+    })?;
+    let bundle = snapshot.bundle(&cluster.policy.trust_domain)?;
+    let entropy = entropy::draw(&*context.entropy)?;
+    let leaf = LeafRequest {
+        grant,
+        key: csr.key(),
+        urls: &status::urls(&context.settings, grant.profile, authority, &entropy),
+        entropy,
+        now,
+    };
+    let prepared = prepare_leaf(&leaf, &authority.issuer).map_err(|error| match error {
+        PrepareError::IssuerNotValid { .. } => Error::new(
+            ErrorKind::Internal,
+            "issuer-expired",
+            "the cluster's authority is not valid now",
+        )
+        .because(error),
+        error => Error::internal(error),
+    })?;
+    let certificate = key.seal(prepared).await?;
+    Ok(IssuedCertificate {
+        certificate,
+        authority: authority.clone(),
+        bundle,
+    })
 }
 
 pub(super) fn no_authority(cluster: &ClusterName) -> Error {

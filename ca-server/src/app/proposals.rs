@@ -65,7 +65,7 @@ impl App {
         if row.expires_at <= now {
             return Err(conflict("over", "its time is over: propose it anew"));
         }
-        if !row.is_sealed_by(&context.row_key()?) {
+        if !row.is_sealed_by(context.row_key()?) {
             tracing::error!(
                 proposal.id = id,
                 "a proposal is not what was proposed: somebody has changed the database"
@@ -233,7 +233,7 @@ async fn propose(
         seal: [0; 32],
         version: 1,
     }
-    .sealed(&context.row_key()?);
+    .sealed(context.row_key()?);
     let detail = json!({ "id": row.id, "kind": row.kind, "changes": changes });
     let audit = actor.did(now, "proposal.create", &detail);
     context.store.insert_proposal(&row, &audit).await?;

@@ -11,7 +11,7 @@ use pki::profile::Profile;
 use pki::serial::Serial;
 use pki::time::Timestamp;
 
-use super::{Actor, Context, Error, ErrorKind, authority, fleet};
+use super::{Actor, Context, Error, ErrorKind, authority, cluster, fleet};
 use crate::store::model::{
     AuthorityRevocation, AuthorityRow, AuthorityState, NewRecord, RecordFilter, StatusChange,
     StatusOutcome, StoredRecord,
@@ -159,14 +159,8 @@ async fn check(context: &Context, selection: &Selection) -> Result<(), Error> {
     if let Some(id) = &selection.authority {
         authority::find(context, id).await?;
     }
-    if let Some(name) = &selection.cluster
-        && context.store.cluster(name).await?.is_none()
-    {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "cluster",
-            format!("there is no cluster {name}"),
-        ));
+    if let Some(name) = &selection.cluster {
+        cluster::find(context, name).await?;
     }
     Ok(())
 }

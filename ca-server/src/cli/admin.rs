@@ -87,7 +87,7 @@ pub(super) async fn run(command: AdminCommand, config: &Config) -> Result<()> {
             let actor = super::actor();
             let issued =
                 administrators::issue(&context, home, &name, &request, ttl, &actor).await?;
-            file.write(issued.chain_pem.as_bytes())?;
+            file.write(issued.chain_pem().as_bytes())?;
             say!(
                 "certificate {} of {name}, until {}: {}",
                 issued.certificate.serial(),

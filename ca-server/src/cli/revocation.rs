@@ -47,9 +47,7 @@ pub(super) struct Which {
 }
 
 fn digest(text: &str) -> Result<Digest, String> {
-    pki::crypto::from_hex(text)
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
+    pki::crypto::digest_from_hex(text).ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
 }
 
 /// Why certificates are revoked. Other reasons there are say something else, and their refusal says what.

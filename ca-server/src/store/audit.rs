@@ -168,6 +168,12 @@ impl Auditor {
         &self.replica
     }
 
+    /// What seals heads, and other rows that only this installation writes.
+    #[must_use]
+    pub fn key(&self) -> &AuditKey {
+        &self.key
+    }
+
     /// Whether a head was sealed by this installation.
     #[must_use]
     pub fn has_sealed(&self, head: &AuditHead) -> bool {

@@ -1,6 +1,6 @@
 //! `ca authority`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use ca_client::KeyKind;
@@ -218,7 +218,15 @@ impl Verb for AuthorityVerb {
                 session.list(call, paging, COLUMNS).await
             }
             Self::Show { id } => session.show(&["authorities", id.as_str()], FIRST).await,
-            Self::Get { id, form, out } => get(session, &id, form, out.as_deref()).await,
+            Self::Get { id, form, out } => {
+                let part = match form {
+                    Part::Chain => "chain",
+                    Part::Request => "request",
+                };
+                let call =
+                    Call::get(&["authorities", id.as_str(), part]).accept("application/x-pem-file");
+                session.fetch(&call, false, out.as_deref()).await
+            }
             Self::Request(wanted) => request(session, wanted).await,
             Self::Import {
                 id,
@@ -258,31 +266,6 @@ fn standing(id: &AuthorityId, done: &str, value: &Value) -> String {
             out::text(until)
         ),
     }
-}
-
-async fn get(
-    session: &Session,
-    id: &AuthorityId,
-    form: Part,
-    out_file: Option<&Path>,
-) -> Result<Exit> {
-    let place = out_file
-        .map(|path| NewFile::create(path, 0o644))
-        .transpose()?;
-    let part = match form {
-        Part::Chain => "chain",
-        Part::Request => "request",
-    };
-    let call = Call::get(&["authorities", id.as_str(), part]).accept("application/x-pem-file");
-    let answer = session.send(&call).await?;
-    match place {
-        Some(place) => place.write(answer.body())?,
-        None => {
-            let text = String::from_utf8_lossy(answer.body());
-            out::put(ca_client::printable::printable_lines(&text).as_bytes())?;
-        }
-    }
-    Ok(Exit::Done)
 }
 
 async fn request(session: &Session, wanted: Request) -> Result<Exit> {

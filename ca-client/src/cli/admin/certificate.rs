@@ -1,8 +1,7 @@
 //! `ca certificate`.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use ca_client::api::Call;
@@ -220,7 +219,12 @@ impl Verb for CertificateVerb {
                 let serial = serial.to_string();
                 session.show(&["certificates", &serial], FIRST).await
             }
-            Self::Get { serial, form, out } => get(session, &serial, form, out.as_deref()).await,
+            Self::Get { serial, form, out } => {
+                let serial = serial.to_string();
+                let call = Call::get(&["certificates", &serial]).accept(form.media_type());
+                let is_binary = form == Written::Der;
+                session.fetch(&call, is_binary, out.as_deref()).await
+            }
             Self::Sign(wanted) => sign(session, *wanted).await,
             Self::Revoke { selection, reason } => selection.run(session, Act::Revoke(reason)).await,
             Self::Hold(selection) => selection.run(session, Act::Hold).await,
@@ -256,32 +260,6 @@ async fn list(session: &Session, filter: Filter) -> Result<Exit> {
         .query("expires_from", filter.expires_from)
         .query("expires_to", filter.expires_to);
     session.list(call, filter.paging, COLUMNS).await
-}
-
-async fn get(
-    session: &Session,
-    serial: &Serial,
-    form: Written,
-    out_file: Option<&Path>,
-) -> Result<Exit> {
-    if form == Written::Der && out_file.is_none() && std::io::stdout().is_terminal() {
-        return Err(Usage("DER is not for a terminal: give --out".to_owned()).into());
-    }
-    let place = out_file
-        .map(|path| NewFile::create(path, 0o644))
-        .transpose()?;
-    let serial = serial.to_string();
-    let call = Call::get(&["certificates", &serial]).accept(form.media_type());
-    let answer = session.send(&call).await?;
-    match (place, form) {
-        (Some(place), _) => place.write(answer.body())?,
-        (None, Written::Der) => out::put(answer.body())?,
-        (None, _) => {
-            let text = String::from_utf8_lossy(answer.body());
-            out::put(ca_client::printable::printable_lines(&text).as_bytes())?;
-        }
-    }
-    Ok(Exit::Done)
 }
 
 async fn sign(session: &Session, wanted: Wanted) -> Result<Exit> {

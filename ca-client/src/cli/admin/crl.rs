@@ -1,6 +1,5 @@
 //! `ca crl`.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use super::Verb;
 use super::files::{self, NewFile};
 use super::session::{Paging, Session};
-use crate::cli::exit::{Exit, Usage};
+use crate::cli::exit::Exit;
 use crate::cli::out::{self, Column, Form};
 
 const COLUMNS: &[Column] = &[
@@ -82,6 +81,15 @@ pub(crate) enum Written {
     Der,
 }
 
+impl Written {
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Pem => "application/x-pem-file",
+            Self::Der => "application/pkix-crl",
+        }
+    }
+}
+
 impl Verb for CrlVerb {
     async fn run(self, session: &Session) -> Result<Exit> {
         match self {
@@ -100,7 +108,11 @@ impl Verb for CrlVerb {
                 authority,
                 form,
                 out,
-            } => get(session, &authority, form, out.as_deref()).await,
+            } => {
+                let call = Call::get(&["crls", authority.as_str()]).accept(form.media_type());
+                let is_binary = form == Written::Der;
+                session.fetch(&call, is_binary, out.as_deref()).await
+            }
             Self::RequestRoot { dir, below } => request(session, &dir, below).await,
             Self::ImportRoot { file } => {
                 let pem = files::read_pem(&file, pki::pem::crl)?;
@@ -109,35 +121,6 @@ impl Verb for CrlVerb {
             }
         }
     }
-}
-
-async fn get(
-    session: &Session,
-    authority: &AuthorityId,
-    form: Written,
-    out_file: Option<&Path>,
-) -> Result<Exit> {
-    if form == Written::Der && out_file.is_none() && std::io::stdout().is_terminal() {
-        return Err(Usage("DER is not for a terminal: give --out".to_owned()).into());
-    }
-    let place = out_file
-        .map(|path| NewFile::create(path, 0o644))
-        .transpose()?;
-    let kind = match form {
-        Written::Pem => "application/x-pem-file",
-        Written::Der => "application/pkix-crl",
-    };
-    let call = Call::get(&["crls", authority.as_str()]).accept(kind);
-    let answer = session.send(&call).await?;
-    match (place, form) {
-        (Some(place), _) => place.write(answer.body())?,
-        (None, Written::Der) => out::put(answer.body())?,
-        (None, Written::Pem) => {
-            let text = String::from_utf8_lossy(answer.body());
-            out::put(ca_client::printable::printable_lines(&text).as_bytes())?;
-        }
-    }
-    Ok(Exit::Done)
 }
 
 async fn request(session: &Session, dir: &Path, below: Option<AuthorityId>) -> Result<Exit> {

@@ -1,5 +1,8 @@
 //! One run of a command of administration: the client, the form of the output, and what most commands do with both.
 
+use std::io::IsTerminal;
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use ca_client::api::{Answer, ApiClient, ApiError, Call};
 use ca_client::contexts::{ContextName, Contexts};
@@ -8,7 +11,8 @@ use pki::time::Timestamp;
 use serde_json::Value;
 
 use super::connection::Connection;
-use crate::cli::exit::Exit;
+use super::files::NewFile;
+use crate::cli::exit::{Exit, Usage};
 use crate::cli::out::{self, Column, Form, Progress, Table};
 
 /// How much of a list is wanted.
@@ -58,6 +62,31 @@ impl Session {
 
     pub(super) async fn send(&self, call: &Call) -> Result<Answer> {
         Ok(self.client.send(call).await?)
+    }
+
+    /// Asks for a file and writes it to one that is not there yet, or to standard output: binary only where that is no terminal.
+    pub(super) async fn fetch(
+        &self,
+        call: &Call,
+        is_binary: bool,
+        out_file: Option<&Path>,
+    ) -> Result<Exit> {
+        if is_binary && out_file.is_none() && std::io::stdout().is_terminal() {
+            return Err(Usage("DER is not for a terminal: give --out".to_owned()).into());
+        }
+        let place = out_file
+            .map(|path| NewFile::create(path, 0o644))
+            .transpose()?;
+        let answer = self.send(call).await?;
+        match place {
+            Some(place) => place.write(answer.body())?,
+            None if is_binary => out::put(answer.body())?,
+            None => {
+                let text = String::from_utf8_lossy(answer.body());
+                out::put(ca_client::printable::printable_lines(&text).as_bytes())?;
+            }
+        }
+        Ok(Exit::Done)
     }
 
     /// Reads one document and its version.

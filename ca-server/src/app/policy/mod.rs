@@ -12,7 +12,7 @@ use pki::profile::Profile;
 use pki::time::Ttl;
 use serde::{Deserialize, Serialize};
 
-use super::cluster::{ClusterDefinition, Role};
+use super::cluster::{self, ClusterDefinition, Role};
 use super::{Context, Error, ErrorKind};
 
 pub use dry_run::{DryRun, Explained, dry_run};
@@ -136,15 +136,8 @@ async fn policies(
     cluster: &ClusterName,
     candidate: Option<&PolicyDocument>,
 ) -> Result<Policies, Error> {
-    let row = context.store.cluster(cluster).await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            "cluster",
-            format!("there is no cluster {cluster}"),
-        )
-    })?;
-    let definition: ClusterDefinition =
-        serde_json::from_str(&row.definition).map_err(Error::internal)?;
+    let row = cluster::find(context, cluster).await?;
+    let definition = ClusterDefinition::of(&row)?;
     if definition.role == Role::Fleet {
         return Err(Error::new(
             ErrorKind::Conflict,

@@ -62,7 +62,7 @@ impl Marks {
     #[must_use]
     pub fn chains(&self) -> Vec<audit::Mark> {
         let read = |(replica, mark): (&String, &AuditMark)| {
-            let hash = crypto::from_hex(&mark.hash)?.try_into().ok()?;
+            let hash = crypto::digest_from_hex(&mark.hash)?;
             Some(audit::Mark {
                 replica: replica.clone(),
                 position: mark.position,

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Call, Query};
 use super::fault::Fault;
-use super::page::{self, Page, PageQuery};
+use super::page::{self, Page};
 use crate::app::Error;
 use crate::store::model::{AuditCursor, AuditFilter, AuditHead};
 
@@ -75,15 +75,11 @@ pub(super) struct AuditQuery {
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
     /// How many at most.
-    #[serde(default = "limit")]
+    #[serde(default = "page::default_limit")]
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: u32,
     /// The `next` of the page before.
     page: Option<String>,
-}
-
-const fn limit() -> u32 {
-    100
 }
 
 /// The audit trail.
@@ -93,7 +89,7 @@ pub(super) async fn list(
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditView>>, Fault> {
     call.permit.everywhere()?;
-    let limit = PageQuery::limit(query.limit)?;
+    let limit = page::bounded(query.limit)?;
     let after: Option<(Timestamp, String, u64)> =
         query.page.as_deref().map(page::read).transpose()?;
     let filter = AuditFilter {
@@ -153,10 +149,11 @@ pub(super) struct HeadsView {
 pub(super) async fn heads(call: Call) -> Result<Json<HeadsView>, Fault> {
     call.permit.everywhere()?;
     let context = call.context();
-    let key = context.row_key()?;
+    let auditor = context.store.auditor().map_err(Error::from)?;
     let heads = context.store.audit_heads().await.map_err(Error::from)?;
-    let heads = heads.into_iter().map(|AuditHead { mark, seal, at }| {
-        let sealed = key.is_seal(&mark.message(), &seal);
+    let heads = heads.into_iter().map(|head| {
+        let sealed = auditor.has_sealed(&head);
+        let AuditHead { mark, at, .. } = head;
         let Mark {
             replica,
             position,

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Call, NoBody, Path, Query, versioned};
 use super::fault::Fault;
-use super::page::Page;
+use super::page::{self, Page};
 use super::proposals::{ProposalView, done};
 use crate::app::Actor;
 use crate::app::acts::Act;
@@ -86,7 +86,7 @@ async fn view(call: &Call, row: &AuthorityRow) -> Result<AuthorityView, Fault> {
 }
 
 /// An authority of a cluster in which the caller has leave.
-async fn find(call: &Call, id: &AuthorityId) -> Result<(AuthorityRow, Actor), Fault> {
+pub(super) async fn find(call: &Call, id: &AuthorityId) -> Result<(AuthorityRow, Actor), Fault> {
     let row = call
         .context()
         .store
@@ -124,15 +124,11 @@ pub(super) struct AuthorityQuery {
     /// In this state.
     state: Option<String>,
     /// How many at most.
-    #[serde(default = "limit")]
+    #[serde(default = "page::default_limit")]
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: u32,
     /// The `next` of the page before.
     page: Option<String>,
-}
-
-const fn limit() -> u32 {
-    100
 }
 
 /// The authorities that the caller may see.

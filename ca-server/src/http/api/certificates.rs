@@ -16,9 +16,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Call, Path, Query};
 use super::fault::Fault;
-use super::page::{self, Page, PageQuery};
+use super::page::{self, Page};
 use crate::app::Actor;
 use crate::app::acts::digest;
+use crate::app::cluster;
 use crate::app::issue::IssueRequest;
 use crate::app::{Error, ErrorKind, caller};
 use crate::store::model::{RecordCursor, RecordFilter, RecordState, StoredRecord};
@@ -177,15 +178,11 @@ pub(super) struct CertificateQuery {
     #[param(value_type = Option<String>, format = DateTime)]
     expires_to: Option<Timestamp>,
     /// How many at most.
-    #[serde(default = "limit")]
+    #[serde(default = "page::default_limit")]
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: u32,
     /// The `next` of the page before.
     page: Option<String>,
-}
-
-const fn limit() -> u32 {
-    100
 }
 
 fn filter(query: CertificateQuery, now: Timestamp) -> Result<RecordFilter, Fault> {
@@ -215,7 +212,7 @@ fn filter(query: CertificateQuery, now: Timestamp) -> Result<RecordFilter, Fault
         issued_to: query.issued_to,
         expires_from: query.expires_from.unwrap_or(ever.expires_from),
         expires_to: query.expires_to.unwrap_or(ever.expires_to),
-        limit: PageQuery::limit(query.limit)?,
+        limit: page::bounded(query.limit)?,
         after: after.map(|(issued_at, serial)| RecordCursor { issued_at, serial }),
         ..ever
     })
@@ -375,10 +372,7 @@ pub(super) async fn sign(call: Call, Body(new): Body<NewCertificate>) -> Result<
         .clusters
         .get(&new.cluster)
         .cloned()
-        .ok_or_else(|| {
-            let text = format!("there is no cluster {}", new.cluster);
-            Error::new(ErrorKind::NotFound, "cluster", text)
-        })?;
+        .ok_or_else(|| cluster::not_found(&new.cluster))?;
     let profile = match &new.profile {
         None => Profile::WORKLOAD,
         Some(name) => Profile::builtin(name)
@@ -394,14 +388,10 @@ pub(super) async fn sign(call: Call, Body(new): Body<NewCertificate>) -> Result<
     };
     let issued = call.issue(&request).await?;
     let serial = issued.certificate.serial().to_string();
-    let mut chain = issued.certificate.to_pem();
-    for intermediate in &issued.authority.intermediates_pem {
-        chain.push_str(intermediate);
-    }
     let location = [(LOCATION, format!("/v1/certificates/{serial}"))];
     let body = SignedView {
         serial,
-        chain,
+        chain: issued.chain_pem(),
         bundle: issued.bundle.pem.clone(),
         not_after: issued.certificate.not_after(),
     };

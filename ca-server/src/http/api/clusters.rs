@@ -37,29 +37,16 @@ pub(super) fn view(call: &Call, row: &ClusterRow) -> Result<ClusterView, Fault> 
         .get(&row.name)
         .and_then(|cluster| cluster.active.as_ref());
     Ok(ClusterView {
-        definition: definition(row)?,
+        definition: ClusterDefinition::of(row)?,
         active_authority: active.map(|authority| authority.id.to_string()),
         version: row.version,
     })
 }
 
-pub(super) fn definition(row: &ClusterRow) -> Result<ClusterDefinition, Fault> {
-    serde_json::from_str(&row.definition).map_err(|error| Error::internal(error).into())
-}
-
 /// A cluster in which the caller has leave.
 pub(super) async fn find(call: &Call, name: &ClusterName) -> Result<ClusterRow, Fault> {
     call.permit.in_cluster(name)?;
-    let row = call
-        .context()
-        .store
-        .cluster(name)
-        .await
-        .map_err(Error::from)?;
-    row.ok_or_else(|| {
-        let text = format!("there is no cluster {name}");
-        Error::new(ErrorKind::NotFound, "cluster", text).into()
-    })
+    Ok(cluster::find(call.context(), name).await?)
 }
 
 /// The clusters that the caller may see.
@@ -138,16 +125,17 @@ pub(super) async fn replace(
     let row = find(call, name).await?;
     let actor = call.permit.in_cluster(name)?;
     condition.check(row.version)?;
-    let before = definition(&row)?;
+    let before = ClusterDefinition::of(&row)?;
     let after = change(before.clone())?;
     refuse_review(Some(&before), &after)?;
-    if cluster::widens(&before, &after).is_empty() {
+    let widening = cluster::widens(&before, &after);
+    if widening.is_empty() {
         cluster::apply_at(call.context(), &after, Some(row.version), &actor).await?;
         return current(call, name).await;
     }
     // Whoever may narrow a policy may not widen it.
     if !call.permit.also(Operation::ClusterUpdate, Some(name)) {
-        let widening = cluster::widens(&before, &after).join("; ");
+        let widening = widening.join("; ");
         let needed = permit::denied(Operation::ClusterUpdate);
         return Err(Error::new(
             ErrorKind::Denied,

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Call, IfMatch, NoBody, Path, Query, versioned};
 use super::fault::Fault;
-use super::page::Page;
+use super::page::{self, Page};
 use crate::app::Actor;
 use crate::app::{Error, ErrorKind, enrolment};
 use crate::store::model::EnrolmentRow;
@@ -103,15 +103,11 @@ pub(super) struct EnrolmentQuery {
     #[param(value_type = Option<String>)]
     cluster: Option<ClusterName>,
     /// How many at most.
-    #[serde(default = "limit")]
+    #[serde(default = "page::default_limit")]
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: u32,
     /// The `next` of the page before.
     page: Option<String>,
-}
-
-const fn limit() -> u32 {
-    100
 }
 
 /// The enrolments, newest first.

@@ -42,13 +42,11 @@ impl FromRequestParts<Shared> for Call {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
         // Each route's layer puts it there.
-        let permit = parts.extensions.get::<Permit>().cloned().ok_or_else(|| {
-            Fault::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "internal error",
-            )
-        })?;
+        let permit = parts
+            .extensions
+            .get::<Permit>()
+            .cloned()
+            .ok_or_else(Fault::internal)?;
         Ok(Self {
             app: app.clone(),
             permit,

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -149,9 +149,6 @@ fn finish(app: &App, mut response: Response, id: &str, asked: &Asked) -> Respons
         }
     }
     let headers = response.headers_mut();
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, id);
@@ -205,12 +202,7 @@ pub(super) async fn permit(State(gate): State<Gate>, mut request: Request, next:
     let (Some(principal), Some(RequestId(id))) =
         (extensions.get::<Principal>(), extensions.get::<RequestId>())
     else {
-        return Fault::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "internal error",
-        )
-        .into_response();
+        return Fault::internal().into_response();
     };
     let permit = match Permit::new(principal, gate.operation, id) {
         Ok(permit) => permit,
@@ -227,14 +219,8 @@ pub(super) async fn permit(State(gate): State<Gate>, mut request: Request, next:
     )]
     let work =
         tokio::spawn(async move { idempotency::once(&gate.app, &permit, request, next).await });
-    work.await.unwrap_or_else(|_| {
-        Fault::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "internal error",
-        )
-        .into_response()
-    })
+    work.await
+        .unwrap_or_else(|_| Fault::internal().into_response())
 }
 
 /// Where there is nothing.

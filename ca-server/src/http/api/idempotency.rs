@@ -113,12 +113,7 @@ async fn keyed(
 
 fn again(kept: &[u8]) -> Response {
     let Ok(kept) = serde_json::from_slice::<Kept>(kept) else {
-        return Fault::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "internal error",
-        )
-        .into_response();
+        return Fault::internal().into_response();
     };
     let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
     let mut response = (status, kept.body).into_response();

@@ -14,27 +14,26 @@ use super::fault::Fault;
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// How many at most.
-    #[serde(default = "limit")]
+    #[serde(default = "default_limit")]
     #[param(minimum = 1, maximum = 500, default = 100)]
     pub(super) limit: u32,
     /// The `next` of the page before.
     pub(super) page: Option<String>,
 }
 
-const fn limit() -> u32 {
+/// How many things a page has where nobody says.
+pub(super) const fn default_limit() -> u32 {
     100
 }
 
-impl PageQuery {
-    /// How many, within bounds.
-    pub(super) fn limit(limit: u32) -> Result<u32, Fault> {
-        if (1..=500).contains(&limit) {
-            Ok(limit)
-        } else {
-            Err(Fault::malformed(format!(
-                "the query: limit is 1 to 500, not {limit}"
-            )))
-        }
+/// How many, within bounds.
+pub(super) fn bounded(limit: u32) -> Result<u32, Fault> {
+    if (1..=500).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(Fault::malformed(format!(
+            "the query: limit is 1 to 500, not {limit}"
+        )))
     }
 }
 
@@ -55,7 +54,7 @@ impl<T> Page<T> {
         page: Option<&str>,
         key: impl Fn(&T) -> String,
     ) -> Result<Self, Fault> {
-        let limit = usize::try_from(Self::checked(limit)?).unwrap_or(usize::MAX);
+        let limit = usize::try_from(bounded(limit)?).unwrap_or(usize::MAX);
         let after: Option<String> = page.map(read).transpose()?;
         let mut rest: Vec<T> = match after {
             None => items,
@@ -71,10 +70,6 @@ impl<T> Page<T> {
             .then(|| rest.last().map(|last| write(&key(last))))
             .flatten();
         Ok(Self { items: rest, next })
-    }
-
-    fn checked(limit: u32) -> Result<u32, Fault> {
-        PageQuery::limit(limit)
     }
 }
 

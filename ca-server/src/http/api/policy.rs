@@ -8,11 +8,12 @@ use pki::time::{Timestamp, Ttl};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::clusters::{ClusterView, definition, find, replace};
+use super::clusters::{ClusterView, find, replace};
 use super::extract::{Body, Call, IfMatch, Path, versioned};
 use super::fault::Fault;
 use super::proposals::ProposalView;
 use super::schema::{DryRunSchema, PolicySchema, ReplaySchema};
+use crate::app::cluster::ClusterDefinition;
 use crate::app::policy::{self, DryRun, Explained, PolicyDocument, Replay, ReplayRequest};
 
 /// A cluster's policy.
@@ -23,7 +24,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let row = find(&call, &name).await?;
-    let policy = PolicyDocument::from(&definition(&row)?);
+    let policy = PolicyDocument::from(&ClusterDefinition::of(&row)?);
     Ok(versioned(&headers, row.version, &policy))
 }
 

@@ -113,7 +113,7 @@ pub(super) async fn list(
     call: Call,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<ProposalView>>, Fault> {
-    let limit = PageQuery::limit(query.limit)?;
+    let limit = page::bounded(query.limit)?;
     let after: Option<(Timestamp, String)> = query.page.as_deref().map(page::read).transpose()?;
     let after = after.map(|(at, id)| (at, super::extract::id(&id)));
     let after = after.as_ref().map(|(at, id)| (*at, id.as_str()));

@@ -258,10 +258,8 @@ fn curl(document: &Value, path: &str, method: &str, described: &Value) -> String
         let _ = write!(command, " -X {}", method.to_uppercase());
     }
     let parameters = described.get("parameters").and_then(Value::as_array);
-    let headers = parameters
-        .into_iter()
-        .flatten()
-        .filter(|it| text(it, "/in") == "header");
+    let parameters = || parameters.into_iter().flatten();
+    let headers = parameters().filter(|it| text(it, "/in") == "header");
     for header in headers {
         let _ = write!(command, " -H '{}: \"VERSION\"'", text(header, "/name"));
     }
@@ -277,11 +275,7 @@ fn curl(document: &Value, path: &str, method: &str, described: &Value) -> String
         None if method == "post" => command.push_str(" -X POST"),
         None => {}
     }
-    let parameters = described.get("parameters").and_then(Value::as_array);
-    let needed = parameters
-        .into_iter()
-        .flatten()
-        .filter(|it| text(it, "/in") == "query" && it["required"] == true);
+    let needed = parameters().filter(|it| text(it, "/in") == "query" && it["required"] == true);
     for (at, parameter) in needed.enumerate() {
         let name = text(parameter, "/name");
         let _ = write!(

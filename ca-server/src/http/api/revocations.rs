@@ -9,6 +9,7 @@ use pki::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::authorities;
 use super::certificates::{CertificateView, find, view};
 use super::extract::{Body, Call, NoBody, Path};
 use super::fault::Fault;
@@ -303,17 +304,7 @@ pub(super) async fn many(
 /// Leave for everything that may be hit: in the cluster that is named, for each serial number, or everywhere.
 async fn leave(call: &Call, body: &ManyRevocations) -> Result<Actor, Fault> {
     if let Some(id) = &body.authority {
-        let row = call
-            .context()
-            .store
-            .authority(id)
-            .await
-            .map_err(Error::from)?;
-        let missing = || {
-            let text = format!("there is no authority {id}");
-            Error::new(ErrorKind::NotFound, "authority", text)
-        };
-        call.permit.find(row, |row| &row.cluster, missing)?;
+        authorities::find(call, id).await?;
     }
     if let Some(cluster) = &body.cluster {
         return Ok(call.permit.in_cluster(cluster)?);

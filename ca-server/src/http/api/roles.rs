@@ -148,12 +148,12 @@ pub(super) async fn renew(call: Call, Body(renewal): Body<Renewal>) -> Result<Re
     }
     let request = pem::read_request(renewal.csr.as_bytes())
         .map_err(|error| Error::malformed("csr", error))?;
-    let home = call.administration().home_cluster.clone();
-    let issued =
-        administrators::issue(call.context(), &home, &name, &request, renewal.ttl, &actor).await?;
+    let issued = call
+        .renew_administrator(&name, &request, renewal.ttl, &actor)
+        .await?;
     let view = RenewedView {
-        chain: issued.chain_pem,
-        bundle: issued.bundle_pem,
+        chain: issued.chain_pem(),
+        bundle: issued.bundle.pem.clone(),
         serial: issued.certificate.serial().to_string(),
         not_after: issued.certificate.not_after(),
     };

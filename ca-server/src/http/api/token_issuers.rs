@@ -6,12 +6,13 @@ use pki::name::ClusterName;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::clusters::{ClusterView, definition, find, replace};
+use super::clusters::{ClusterView, find, replace};
 use super::extract::{Body, Call, IfMatch, NoBody, Path, Query};
 use super::fault::Fault;
 use super::page::{Page, PageQuery};
 use super::proposals::ProposalView;
 use super::schema::TokenIssuerSchema;
+use crate::app::cluster::ClusterDefinition;
 use crate::app::{Error, ErrorKind};
 use crate::authn::token::TokenIssuerConfig;
 
@@ -37,7 +38,7 @@ pub(super) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<TokenIssuerView>>, Fault> {
     let row = find(&call, &name).await?;
-    let issuers = definition(&row)?.token_issuers;
+    let issuers = ClusterDefinition::of(&row)?.token_issuers;
     let views = issuers.into_iter().map(TokenIssuerView).collect();
     let page = Page::of(
         views,
