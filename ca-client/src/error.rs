@@ -122,6 +122,18 @@ impl ClientError {
         )
     }
 
+    /// Whether it is about who asks: not known, or not allowed to.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => {
+                matches!(code, Code::Unauthenticated | Code::PermissionDenied)
+            }
+            Self::NotTaken { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the server may have had the request, and done what it asks for.
     #[must_use]
     pub fn was_sent(&self) -> bool {

@@ -133,7 +133,16 @@ fn a_cluster_gets_its_next_authority_through_the_api() {
         api.post("/v1/authorities/edge-3/import", &json!({ "chain": chain })),
         200,
     );
-    let retired = expect(api.act(&api.officer, "/v1/authorities/edge-3/retire"), 200);
+    // What somebody has not seen is not acted upon, where they say what they saw.
+    let retire = |tag: &str| {
+        let path = "/v1/authorities/edge-3/retire";
+        let headers = [("If-Match", tag)];
+        api.officer
+            .call(api.address(), "POST", path, &headers, None)
+    };
+    let late = retire("\"1\"");
+    assert_eq!((late.status, late.reason().as_str()), (412, "stale"));
+    let retired = expect(retire("*"), 200);
     assert_eq!(retired["state"], "retired");
     let listed = expect(api.get("/v1/authorities?cluster=edge&state=active"), 200);
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
@@ -366,6 +375,14 @@ fn what_needs_a_second_person_waits_for_one() {
         api.act(&operator, &format!("{location}/approve")).reason(),
         "role"
     );
+    let late = second.call(
+        api.address(),
+        "POST",
+        &format!("{location}/approve"),
+        &[("If-Match", "\"999\"")],
+        None,
+    );
+    assert_eq!((late.status, late.reason().as_str()), (412, "stale"));
     let done = expect(api.act(&second, &format!("{location}/approve")), 200);
     assert_eq!(
         (&done["state"], &done["decided_by"]),

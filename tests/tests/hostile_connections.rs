@@ -156,6 +156,7 @@ async fn bodies_that_never_end_cost_their_sender_alone() {
     let long = "Content-Type: application/ocsp-request\r\nContent-Length: 1000000\r\n";
     let answer = http(server.public, "POST", "/ocsp", long).await;
     assert_eq!(status(&answer), "413", "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
     let chunked = "Content-Type: application/ocsp-request\r\nTransfer-Encoding: chunked\r\n";
     let body = format!("{chunked}\r\n30000\r\n{}", "x".repeat(0x30000));
     let answer = http(server.public, "POST", "/ocsp", &body).await;

@@ -596,7 +596,7 @@ fn the_program_enrols_renews_and_inspects_and_its_exit_codes_tell_faults_apart()
     );
     let first = std::fs::read(Path::new(&dir).join("tls.crt")).unwrap();
     let (code, _, error) = enroll(&url, &roots, &bad, GATEWAY);
-    assert_eq!((code, nothing_in(&bad)), (1, true), "a second use: {error}");
+    assert_eq!((code, nothing_in(&bad)), (4, true), "a second use: {error}");
 
     let (code, said, error) = ca(&["renew", "--dir", &dir]);
     assert_eq!(code, 0, "{said}{error}");

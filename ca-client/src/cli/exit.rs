@@ -56,7 +56,11 @@ pub(super) fn report(error: &anyhow::Error) -> (ExitCode, String) {
         if let Some(words) = error.advice() {
             advice(words);
         }
-        if error.is_temporary() { 3 } else { 1 }
+        match error {
+            _ if error.is_temporary() => 3,
+            _ if error.is_refusal() => 4,
+            _ => 1,
+        }
     } else if let Some(error) = error.downcast_ref::<ApiError>() {
         advice(&error.advice());
         code_of(error.failure())
@@ -82,6 +86,7 @@ fn code_of(failure: ApiFailure) -> u8 {
 mod tests {
     use super::*;
     use ca_client::api::Problem;
+    use tonic::Code;
 
     fn ended(error: impl Into<anyhow::Error>) -> (String, String) {
         let (code, text) = report(&error.into());
@@ -110,6 +115,18 @@ mod tests {
             assert_eq!(got, format!("{:?}", ExitCode::from(code)), "{status}");
             assert!(text.contains("\nwhat to do: "), "{text}");
             assert!(CODES.contains(&format!("\n  {code}  ")));
+        }
+        for (status, code) in [
+            (Code::Unauthenticated, 4),
+            (Code::PermissionDenied, 4),
+            (Code::InvalidArgument, 1),
+        ] {
+            let message = "words".to_owned();
+            let (got, _) = ended(ClientError::Refused {
+                code: status,
+                message,
+            });
+            assert_eq!(got, format!("{:?}", ExitCode::from(code)), "{status:?}");
         }
         let (code, _) = ended(Usage("x".to_owned()));
         assert_eq!(code, format!("{:?}", ExitCode::from(2)));

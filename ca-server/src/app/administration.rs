@@ -2,16 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use pki::name::ClusterName;
 use pki::time::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::acts::ActKind;
 use super::roles::{Binding, Powers};
 use super::{App, Error, ErrorKind};
 use crate::authn::oidc::OidcIssuers;
 use crate::config::Config;
+
+/// How many replays run at once: each reads every record of its days.
+const REPLAYS: usize = 2;
 
 /// What the configuration says of administration.
 pub struct Administration {
@@ -22,6 +27,7 @@ pub struct Administration {
     oidc: OidcIssuers,
     per_minute: u32,
     limiter: DefaultKeyedRateLimiter<String>,
+    replays: Arc<Semaphore>,
 }
 
 impl Administration {
@@ -39,6 +45,7 @@ impl Administration {
             two_person: admin.two_person.clone(),
             per_minute: admin.per_caller_per_minute,
             limiter: RateLimiter::keyed(quota),
+            replays: Arc::new(Semaphore::new(REPLAYS)),
             oidc,
         })
     }
@@ -62,6 +69,20 @@ impl Administration {
                     "more than {} calls a minute: try again in a moment",
                     self.per_minute
                 ),
+            )
+        })
+    }
+
+    /// A turn at replaying policies, for as long as it is kept.
+    ///
+    /// # Errors
+    /// `Exhausted` when two have theirs.
+    pub fn replay_turn(&self) -> Result<OwnedSemaphorePermit, Error> {
+        self.replays.clone().try_acquire_owned().map_err(|_| {
+            Error::new(
+                ErrorKind::Exhausted,
+                "replays",
+                format!("{REPLAYS} replays are under way: try again when one has ended"),
             )
         })
     }
@@ -113,5 +134,27 @@ impl App {
             bindings.push(Binding::from(row));
         }
         Ok(Powers::new(bindings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_third_replay_waits_for_one_to_end() {
+        let text = "[server]\ncluster = \"central\"\nnames = [\"localhost\"]\n[store]\nurl = \"sqlite:///x.db\"\n[keys]\npassphrase_file = \"p\"\n";
+        let config = Config::parse(text, &BTreeMap::new()).unwrap();
+        let administration = Administration::new(&config).unwrap();
+        let turns: Vec<_> = (0..REPLAYS)
+            .map(|_| administration.replay_turn().unwrap())
+            .collect();
+        assert_eq!(
+            administration.replay_turn().unwrap_err().kind(),
+            ErrorKind::Exhausted
+        );
+        drop(turns);
+        assert!(administration.replay_turn().is_ok());
     }
 }

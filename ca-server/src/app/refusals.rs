@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pki::csr::VerifiedCsr;
-use pki::extension::Purpose;
 use pki::policy::{AskedTtl, Identity};
 use pki::time::Timestamp;
 use serde_json::{Value, json};
@@ -74,7 +73,7 @@ impl Asker {
         detail["exactly"] = json!(exactly);
         if let Some(csr) = csr {
             let names: Vec<_> = csr.alt_names().iter().map(ToString::to_string).collect();
-            let purposes: Vec<_> = csr.purposes().iter().map(purpose).collect();
+            let purposes: Vec<_> = csr.purposes().iter().map(ToString::to_string).collect();
             detail["asked_names"] = json!(names);
             detail["common_names"] = json!(csr.common_names());
             detail["purposes"] = json!(purposes);
@@ -82,16 +81,6 @@ impl Asker {
             detail["key"] = csr.key().algorithm().to_string().into();
         }
         asker
-    }
-}
-
-/// The names of RFC 5280 §4.2.1.12.
-const fn purpose(purpose: &Purpose) -> &'static str {
-    match purpose {
-        Purpose::ServerAuth => "serverAuth",
-        Purpose::ClientAuth => "clientAuth",
-        Purpose::OcspSigning => "OCSPSigning",
-        Purpose::Unknown => "other",
     }
 }
 

@@ -160,7 +160,7 @@ fn preview(act: Act, found: &Found) -> String {
     }
     if found.own_left_out > 0 {
         text.push_str(&format!(
-            "  left out: {} of the server's own (serving, ocsp-responder), which are meant by --serial alone\n",
+            "  left out: {} of the server's own or administrators' (serving, ocsp-responder, admin), which are meant by --serial alone\n",
             found.own_left_out
         ));
     }

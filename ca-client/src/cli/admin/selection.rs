@@ -232,7 +232,7 @@ fn preview_text(act: Act, found: &Value) -> String {
     }
     if let Some(left_out @ 1..) = found["own_left_out"].as_u64() {
         text.push_str(&format!(
-            "  left out: {left_out} of the server's own (serving, ocsp-responder), which are meant by serial number alone\n"
+            "  left out: {left_out} of the server's own or administrators' (serving, ocsp-responder, admin), which are meant by serial number alone\n"
         ));
     }
     text
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(
             text,
             "3 certificate(s) to put on hold:\n         3  cluster central, profile admin\n  administrators' certificates are among them: perhaps yours\n  01 URI:x until 2026-11-28T06:00:00Z\n  \
-             … and 2 more\n  left out: 1 of the server's own (serving, ocsp-responder), which are meant by serial number alone\n"
+             … and 2 more\n  left out: 1 of the server's own or administrators' (serving, ocsp-responder, admin), which are meant by serial number alone\n"
         );
         let text = report(Act::Lift, &json!({ "changed": 2, "not_held": 1 }));
         assert_eq!(text, "2 lifted\n1 not on hold, left as they were");

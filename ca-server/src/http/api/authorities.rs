@@ -11,7 +11,7 @@ use pki::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Call, NoBody, Path, Query, versioned};
+use super::extract::{Body, Call, IfMatch, NoBody, Path, Query, versioned};
 use super::fault::Fault;
 use super::page::{self, Page};
 use super::proposals::{ProposalView, done};
@@ -101,6 +101,19 @@ pub(super) async fn find(call: &Call, id: &AuthorityId) -> Result<(AuthorityRow,
         )
     };
     Ok(call.permit.find(row, |row| &row.cluster, missing)?)
+}
+
+/// The same, where it is still as the caller saw it.
+async fn find_to_change(
+    call: &Call,
+    id: &AuthorityId,
+    condition: Option<&IfMatch>,
+) -> Result<(AuthorityRow, Actor), Fault> {
+    let found = find(call, id).await?;
+    if let Some(condition) = condition {
+        condition.check(found.0.version)?;
+    }
+    Ok(found)
 }
 
 async fn answer(call: &Call, row: &AuthorityRow) -> Result<Response, Fault> {
@@ -301,14 +314,15 @@ pub(super) struct SignedAuthority {
 }
 
 /// Takes the signed certificate of a requested authority.
-#[utoipa::path(post, path = "/v1/authorities/{id}/import", tag = "Authorities", params(("id" = String, Path,)), request_body = SignedAuthority,
+#[utoipa::path(post, path = "/v1/authorities/{id}/import", tag = "Authorities", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), request_body = SignedAuthority,
     responses((status = 200, body = AuthorityView), (status = 202, body = ProposalView)))]
 pub(super) async fn import(
     call: Call,
     Path(id): Path<AuthorityId>,
+    condition: Option<IfMatch>,
     Body(signed): Body<SignedAuthority>,
 ) -> Result<Response, Fault> {
-    let (row, actor) = find(&call, &id).await?;
+    let (row, actor) = find_to_change(&call, &id, condition.as_ref()).await?;
     let act = Act::AuthorityImport {
         authority: id.clone(),
         cluster: row.cluster,
@@ -332,14 +346,16 @@ pub(super) struct FleetSigning {
 }
 
 /// Has the fleet's authority, which is online, sign a requested one, and takes it in.
-#[utoipa::path(post, path = "/v1/authorities/{id}/sign", tag = "Authorities", params(("id" = String, Path,)), request_body = FleetSigning,
+#[utoipa::path(post, path = "/v1/authorities/{id}/sign", tag = "Authorities", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), request_body = FleetSigning,
     responses((status = 200, body = AuthorityView), (status = 202, body = ProposalView)))]
 pub(super) async fn sign(
     call: Call,
     Path(id): Path<AuthorityId>,
+    condition: Option<IfMatch>,
     Body(signing): Body<FleetSigning>,
 ) -> Result<Response, Fault> {
     let actor = call.permit.everywhere()?;
+    find_to_change(&call, &id, condition.as_ref()).await?;
     let act = Act::AuthoritySign {
         authority: id.clone(),
         life: signing.life,
@@ -351,50 +367,54 @@ pub(super) async fn sign(
 }
 
 /// Publishes an imported authority: it and its first CRL come into everyone's bundles. It happens by itself within seconds.
-#[utoipa::path(post, path = "/v1/authorities/{id}/publish", tag = "Authorities", params(("id" = String, Path,)), responses((status = 200, body = AuthorityView)))]
+#[utoipa::path(post, path = "/v1/authorities/{id}/publish", tag = "Authorities", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), responses((status = 200, body = AuthorityView)))]
 pub(super) async fn publish(
     call: Call,
     Path(id): Path<AuthorityId>,
+    condition: Option<IfMatch>,
     _: NoBody,
 ) -> Result<Response, Fault> {
-    let (_, actor) = find(&call, &id).await?;
+    let (_, actor) = find_to_change(&call, &id, condition.as_ref()).await?;
     let row = authority::publish(call.context(), &id, &actor).await?;
     answer(&call, &row).await
 }
 
 /// Makes a published authority the one that signs, before it is due.
-#[utoipa::path(post, path = "/v1/authorities/{id}/activate", tag = "Authorities", params(("id" = String, Path,)), responses((status = 200, body = AuthorityView)))]
+#[utoipa::path(post, path = "/v1/authorities/{id}/activate", tag = "Authorities", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), responses((status = 200, body = AuthorityView)))]
 pub(super) async fn activate(
     call: Call,
     Path(id): Path<AuthorityId>,
+    condition: Option<IfMatch>,
     _: NoBody,
 ) -> Result<Response, Fault> {
-    let (_, actor) = find(&call, &id).await?;
+    let (_, actor) = find_to_change(&call, &id, condition.as_ref()).await?;
     authority::activate(call.context(), &id, &actor).await?;
     again(&call, &id).await
 }
 
 /// Gives up a requested authority whose request was lost or refused; its slot is free again.
-#[utoipa::path(post, path = "/v1/authorities/{id}/abandon", tag = "Authorities", params(("id" = String, Path,)), responses((status = 200, body = AuthorityView)))]
+#[utoipa::path(post, path = "/v1/authorities/{id}/abandon", tag = "Authorities", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), responses((status = 200, body = AuthorityView)))]
 pub(super) async fn abandon(
     call: Call,
     Path(id): Path<AuthorityId>,
+    condition: Option<IfMatch>,
     _: NoBody,
 ) -> Result<Response, Fault> {
-    let (_, actor) = find(&call, &id).await?;
+    let (_, actor) = find_to_change(&call, &id, condition.as_ref()).await?;
     let row = authority::abandon(call.context(), &id, &actor).await?;
     answer(&call, &row).await
 }
 
 /// Retires an authority that came in and never signed. One that signs retires by itself: when another is active, and its last
 /// certificate is over.
-#[utoipa::path(post, path = "/v1/authorities/{id}/retire", tag = "Authorities", params(("id" = String, Path,)), responses((status = 200, body = AuthorityView)))]
+#[utoipa::path(post, path = "/v1/authorities/{id}/retire", tag = "Authorities", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), responses((status = 200, body = AuthorityView)))]
 pub(super) async fn retire(
     call: Call,
     Path(id): Path<AuthorityId>,
+    condition: Option<IfMatch>,
     _: NoBody,
 ) -> Result<Response, Fault> {
-    let (_, actor) = find(&call, &id).await?;
+    let (_, actor) = find_to_change(&call, &id, condition.as_ref()).await?;
     let row = authority::retire_unused(call.context(), &id, &actor).await?;
     answer(&call, &row).await
 }
@@ -409,14 +429,15 @@ pub(super) struct AuthorityRevocation {
 }
 
 /// Revokes an authority: it signs nothing more, and everything that it issued is revoked with it.
-#[utoipa::path(post, path = "/v1/authorities/{id}/revoke", tag = "Authorities", params(("id" = String, Path,)), request_body = AuthorityRevocation,
+#[utoipa::path(post, path = "/v1/authorities/{id}/revoke", tag = "Authorities", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), request_body = AuthorityRevocation,
     responses((status = 200, body = AuthorityView), (status = 202, body = ProposalView)))]
 pub(super) async fn revoke(
     call: Call,
     Path(id): Path<AuthorityId>,
+    condition: Option<IfMatch>,
     Body(why): Body<AuthorityRevocation>,
 ) -> Result<Response, Fault> {
-    let (row, actor) = find(&call, &id).await?;
+    let (row, actor) = find_to_change(&call, &id, condition.as_ref()).await?;
     let act = Act::AuthorityRevoke {
         authority: id.clone(),
         cluster: row.cluster,

@@ -155,22 +155,31 @@ impl FromRequest<Shared> for NoBody {
     }
 }
 
-/// The precondition of a change (RFC 9110 §13.1.1).
+/// The precondition of a change (RFC 9110 §13.1.1). Whoever replaces or deletes has to give one; an act that its object's
+/// state allows or not may go without.
 pub(super) struct IfMatch(HeaderMap);
+
+impl axum::extract::OptionalFromRequestParts<Shared> for IfMatch {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Option<Self>, Fault> {
+        let is_there = parts.headers.contains_key(IF_MATCH);
+        Ok(is_there.then(|| Self(parts.headers.clone())))
+    }
+}
 
 impl FromRequestParts<Shared> for IfMatch {
     type Rejection = Fault;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Fault> {
-        if parts.headers.contains_key(IF_MATCH) {
-            Ok(Self(parts.headers.clone()))
-        } else {
-            Err(Fault::new(
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Fault> {
+        let given = Option::<Self>::from_request_parts(parts, app).await?;
+        given.ok_or_else(|| {
+            Fault::new(
                 StatusCode::PRECONDITION_REQUIRED,
                 "precondition",
                 "expected If-Match with the ETag of what is to be changed (`*` for whatever it is now)",
-            ))
-        }
+            )
+        })
     }
 }
 

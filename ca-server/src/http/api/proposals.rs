@@ -8,7 +8,7 @@ use pki::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::{Call, NoBody, Path, Query, versioned};
+use super::extract::{Call, IfMatch, NoBody, Path, Query, versioned};
 use super::fault::Fault;
 use super::page::{self, Page, PageQuery};
 use crate::app::Error;
@@ -150,35 +150,50 @@ pub(super) async fn show(
     Ok(versioned(&headers, row.version, &view(row.clone())?))
 }
 
+/// Whether a proposal is still as the caller saw it, where the caller says what that was.
+async fn unchanged(call: &Call, id: &str, condition: Option<IfMatch>) -> Result<(), Fault> {
+    if let Some(condition) = condition {
+        let (row, _) = proposals::find(call.context(), id, &call.permit).await?;
+        condition.check(row.version)?;
+    }
+    Ok(())
+}
+
 /// The second person agrees: the act is done.
-#[utoipa::path(post, path = "/v1/proposals/{id}/approve", tag = "Proposals", params(("id" = String, Path,)), responses((status = 200, body = ProposalView)))]
+#[utoipa::path(post, path = "/v1/proposals/{id}/approve", tag = "Proposals", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), responses((status = 200, body = ProposalView)))]
 pub(super) async fn approve(
     call: Call,
     Path(id): Path<String>,
+    condition: Option<IfMatch>,
     _: NoBody,
 ) -> Result<Json<ProposalView>, Fault> {
+    unchanged(&call, &id, condition).await?;
     let row = call.approve(&id, &call.permit).await?;
     Ok(Json(view(row)?))
 }
 
 /// Somebody does not agree: it is not done.
-#[utoipa::path(post, path = "/v1/proposals/{id}/reject", tag = "Proposals", params(("id" = String, Path,)), responses((status = 200, body = ProposalView)))]
+#[utoipa::path(post, path = "/v1/proposals/{id}/reject", tag = "Proposals", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), responses((status = 200, body = ProposalView)))]
 pub(super) async fn reject(
     call: Call,
     Path(id): Path<String>,
+    condition: Option<IfMatch>,
     _: NoBody,
 ) -> Result<Json<ProposalView>, Fault> {
+    unchanged(&call, &id, condition).await?;
     let row = call.reject(&id, &call.permit).await?;
     Ok(Json(view(row)?))
 }
 
 /// Who proposed it takes it back.
-#[utoipa::path(post, path = "/v1/proposals/{id}/withdraw", tag = "Proposals", params(("id" = String, Path,)), responses((status = 200, body = ProposalView)))]
+#[utoipa::path(post, path = "/v1/proposals/{id}/withdraw", tag = "Proposals", params(("id" = String, Path,), ("If-Match" = Option<String>, Header,)), responses((status = 200, body = ProposalView)))]
 pub(super) async fn withdraw(
     call: Call,
     Path(id): Path<String>,
+    condition: Option<IfMatch>,
     _: NoBody,
 ) -> Result<Json<ProposalView>, Fault> {
+    unchanged(&call, &id, condition).await?;
     let row = call.withdraw(&id, &call.permit).await?;
     Ok(Json(view(row)?))
 }

@@ -92,6 +92,7 @@ pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
         },
         store: StoreView {
             engine: match context.store {
+                #[cfg(feature = "postgres")]
                 Store::Postgres(_) => "postgres",
                 Store::Sqlite(_) => "sqlite",
             },
@@ -162,11 +163,7 @@ fn profile(profile: Profile) -> ProfileView {
             NameRule::Hosts => "hosts",
             NameRule::CommonName => "common-name",
         },
-        purposes: profile
-            .purposes()
-            .iter()
-            .map(|it| format!("{it:?}"))
-            .collect(),
+        purposes: profile.purposes().iter().map(|it| it.to_string()).collect(),
         default_ttl: profile.default_ttl(),
         max_ttl: profile.max_ttl(),
         keys: keys
