@@ -3,26 +3,26 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::app::{Context, ErrorKind};
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::server;
 use crate::store::StoreError;
 
 /// How often a store that is away is looked for.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
-type FilterHandle = reload::Handle<EnvFilter, Registry>;
+type FilterHandle = reload::Handle<Targets, Registry>;
 
 pub(super) async fn serve(config: Config, path: &Path) -> Result<()> {
     let filter = start_logging(&config)?;
@@ -95,12 +95,13 @@ pub(super) fn install_crypto_provider() -> Result<()> {
 
 /// The configured filter. Of h2, unless it is named, errors alone: it warns of each frame that a peer should not have sent,
 /// and a peer may send a million.
-fn log_filter(config: &Config) -> Result<EnvFilter, ParseError> {
-    EnvFilter::try_new(format!("h2=error,{}", config.log.filter))
+fn log_filter(config: &Config) -> Result<Targets> {
+    let filter = format!("h2=error,{}", config.log.filter);
+    config::targets(&filter).map_err(|error| anyhow!("log.filter: {error}"))
 }
 
 fn start_logging(config: &Config) -> Result<FilterHandle> {
-    let filter = log_filter(config).context("log.filter")?;
+    let filter = log_filter(config)?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     if config.log.json {
@@ -156,9 +157,7 @@ fn reload(filter: &FilterHandle, path: &Path, configuration: &watch::Sender<Conf
             return;
         }
     };
-    let filtered = log_filter(&config)
-        .map_err(anyhow::Error::from)
-        .and_then(|new| Ok(filter.reload(new)?));
+    let filtered = log_filter(&config).and_then(|new| Ok(filter.reload(new)?));
     if let Err(error) = filtered {
         tracing::error!(%error, "log.filter is faulty: the configuration stays as it is");
         return;

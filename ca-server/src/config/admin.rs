@@ -18,6 +18,20 @@ pub struct AdminSettings {
 }
 
 impl AdminSettings {
+    /// For [`super::Config::describe`].
+    pub(super) fn describe(&self) -> String {
+        let kinds: Vec<_> = self.two_person.iter().map(|kind| kind.as_str()).collect();
+        let two_person = match kinds.is_empty() {
+            true => "(none)".to_owned(),
+            false => kinds.join(", "),
+        };
+        let oidc: String = self.oidc.iter().map(OidcSettings::describe).collect();
+        format!(
+            "admin.two_person = {two_person}\nadmin.per_caller_per_minute = {}\n{oidc}",
+            self.per_caller_per_minute
+        )
+    }
+
     pub(super) fn read(root: &mut Section<'_>) -> Self {
         let mut section = root.section("admin");
         let mut two_person = BTreeSet::new();

@@ -4,6 +4,7 @@
 
 mod admin;
 mod keys;
+mod log;
 mod oidc;
 mod reader;
 mod status;
@@ -16,11 +17,11 @@ use std::time::Duration;
 use pki::extension::SubjectNames;
 use pki::name::{ClusterName, DnsName};
 use secrecy::{ExposeSecret, SecretString};
-use tracing_subscriber::EnvFilter;
 
 use crate::store::ReplicaName;
 pub use admin::AdminSettings;
 pub use keys::{CredentialName, CredentialNameError, KeySettings, TokenSettings, WrappingSource};
+pub use log::{Log, targets};
 pub use oidc::{OidcKeys, OidcSettings};
 pub use reader::Fault;
 use reader::{Section, merge_environment};
@@ -140,15 +141,6 @@ pub struct Limits {
     pub per_identity_per_minute: u32,
 }
 
-/// How to log.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// JSON lines instead of text.
-    pub json: bool,
-    /// A filter such as `info` or `ca_server=debug`.
-    pub filter: String,
-}
-
 /// A call ends after ten seconds: who waits longer for its turn has no time left to be served.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(8);
 /// Platforms kill what takes longer to stop.
@@ -263,24 +255,7 @@ impl Config {
         };
         section.finish();
 
-        let mut section = root.section("log");
-        let json = match section.text("format").as_deref() {
-            None | Some("text") => false,
-            Some("json") => true,
-            Some(other) => {
-                section.fault(
-                    "format",
-                    format!("{other:?} is neither \"text\" nor \"json\""),
-                );
-                false
-            }
-        };
-        let filter = section.text("filter").unwrap_or_else(|| "info".to_owned());
-        if let Err(error) = EnvFilter::try_new(&filter) {
-            section.fault("filter", error.to_string());
-        }
-        let log = Log { json, filter };
-        section.finish();
+        let log = Log::read(&mut root);
         root.finish();
         Some(Self {
             home_cluster: home_cluster?,
@@ -406,10 +381,10 @@ impl Config {
             watermark.map_or_else(|| "(none)".into(), |file| file.display().to_string());
         let names = self.names.to_strings().join(", ");
         let tokens: String = self.tokens.iter().map(TokenSettings::describe).collect();
-        let oidc: String = self.admin.oidc.iter().map(OidcSettings::describe).collect();
+        let administration = self.admin.describe();
         format!(
             "server.cluster = {}\nserver.replica = {}\nserver.names = {names}\nserver.drain = {}s\nstore.url = {url}\nstore.watermark_file = {watermark}\nkeys.{}\nkeys.lock_memory = {}\nkeys.require_confined = {}\n{tokens}\
-             listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n{oidc}\
+             listeners.issue = {issue}\nlisteners.admin = {admin}\nlisteners.public = {public}\nlisteners.ops = {ops}\n{administration}\
              istio.default_cluster = {}\nlimits.in_flight = {}\nlimits.queue_wait = {}s\nlimits.per_identity_per_minute = {}\n\
              crl.validity = {}\ncrl.refresh = {}\nauthorities.publish_for = {}\nocsp.validity = {}\npublic.url = {}\npublic.cache_for = {}\naudit.file = {}\naudit.otlp = {}\nlog.filter = {}\n",
             self.home_cluster,
@@ -641,6 +616,17 @@ mod tests {
         assert!(urls.issuer && !urls.crl && !urls.ocsp, "{urls:?}");
         let wrong = BTreeMap::from([("SIGNET__ISSUE".to_owned(), String::new())]);
         assert!(Config::parse(GOOD, &wrong).is_err());
+    }
+
+    #[test]
+    fn what_waits_for_a_second_person_is_shown() {
+        let text = format!(
+            "{GOOD}\n[admin]\ntwo_person = [\"role\", \"authority.revoke\"]\nper_caller_per_minute = 77\n"
+        );
+        let shown = Config::parse(&text, &BTreeMap::new()).unwrap().describe();
+        let lines =
+            "\nadmin.two_person = authority.revoke, role\nadmin.per_caller_per_minute = 77\n";
+        assert!(shown.contains(lines), "{shown}");
     }
 
     #[test]
