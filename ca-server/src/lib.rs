@@ -8,6 +8,7 @@ pub mod authn;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod embedded;
 pub mod entropy;
 pub mod grpc;
 pub mod http;

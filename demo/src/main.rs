@@ -68,7 +68,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let (root, root_is_new) = OfflineRoot::open(&home, now())?;
     let config = server::configure(&home)?;
     server::start_log(&home, &config)?;
-    let context = ca_server::cli::open(&config).await.with_context(|| {
+    let context = ca_server::embedded::open(&config).await.with_context(|| {
         let start_over = "--clean starts over";
         format!("the store in {} ({start_over})", home.shown("server"))
     })?;

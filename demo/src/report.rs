@@ -254,11 +254,11 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// How a shell builds other programs of ours. They are built together with this one: alone, with `cargo run`, they
-    /// would compile half of the dependencies again, because they need fewer of their features.
+    /// How a shell builds other programs of ours. They are built together with this one and with as few features: alone,
+    /// they would compile half of the dependencies again, because they need fewer or more of their features.
     fn build(packages: &[&str]) -> String {
         let packages: String = packages.iter().map(|p| format!(" -p {p}")).collect();
-        format!("cargo build -q{PROFILE} -p demo{packages}")
+        format!("cargo build -q{PROFILE} --no-default-features -p demo{packages}")
     }
 
     /// A program of ours, as a shell finds it.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use ca_server::app::cluster::{self, ClusterDefinition};
-use ca_server::app::{Actor, Context, NewKey, authority, status};
-use ca_server::config::{Config, Listeners};
-use ca_server::store::model::{AuthorityRow, AuthorityState, CrlShape};
+use ca_server::app::cluster::ClusterDefinition;
+use ca_server::app::{Actor, Context, NewKey};
+use ca_server::config::{self, Config, Listeners};
+use ca_server::embedded;
+use ca_server::store::model::{AuthorityRow, AuthorityState};
 use pki::key::KeyAlgorithm;
 use pki::name::ClusterName;
 use pki::pem;
@@ -17,6 +18,8 @@ use pki::time::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::home::{self, Home};
 use crate::root::OfflineRoot;
@@ -100,11 +103,12 @@ pub(crate) fn start_log(home: &Home, config: &Config) -> Result<()> {
         .append(true)
         .open(home.path(LOG))
         .with_context(|| home.shown(LOG))?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = config::targets(&config.log.filter).map_err(|error| anyhow!(error))?;
+    let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
-        .with_writer(Arc::new(file))
+        .with_writer(Arc::new(file));
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
         .init();
     Ok(())
 }
@@ -119,16 +123,17 @@ pub(crate) async fn prepare(
     root: &OfflineRoot,
     now: Timestamp,
 ) -> Result<Vec<Made>> {
+    let actor = Actor::local(ACTOR);
     let mut made = Vec::new();
     for name in CLUSTERS {
         let cluster = ClusterName::parse(name)?;
-        if context.store.cluster(&cluster).await?.is_none() {
+        if !embedded::has_cluster(context, &cluster).await? {
             let text = format!(
                 "# Change it, then: ca-server cluster apply {name}.toml\nname = \"{name}\"\ntrust_domain = \"demo.signet\"\n"
             );
             let definition: ClusterDefinition = toml::from_str(&text)?;
             home.write(&format!("server/{name}.toml"), text.as_bytes())?;
-            cluster::apply(context, &definition, &Actor::local(ACTOR)).await?;
+            embedded::apply_cluster(context, &definition, &actor).await?;
         }
         let is_new = active(context, &cluster).await?.is_none();
         if is_new {
@@ -141,19 +146,15 @@ pub(crate) async fn prepare(
         made.push((row, is_new));
     }
     // A reader needs a CRL of every CA of a chain, the root's too.
-    if context.store.root_crls().await?.is_empty() {
-        status::root::import(
-            context,
-            &pem::read_crls(&root.crl()?)?,
-            &Actor::local(ACTOR),
-        )
-        .await?;
+    if !embedded::has_root_crl(context).await? {
+        let crls = pem::read_crls(&root.crl()?)?;
+        embedded::import_root_crls(context, &crls, &actor).await?;
     }
     Ok(made)
 }
 
 async fn active(context: &Context, cluster: &ClusterName) -> Result<Option<AuthorityRow>> {
-    let rows = context.store.authorities().await?;
+    let rows = embedded::authorities(context).await?;
     Ok(rows
         .into_iter()
         .find(|row| &row.cluster == cluster && row.state == AuthorityState::Active))
@@ -167,32 +168,28 @@ async fn add_authority(
     now: Timestamp,
 ) -> Result<()> {
     use AuthorityState as S;
-    let rows = context.store.authorities().await?;
+    let actor = Actor::local(ACTOR);
+    let rows = embedded::authorities(context).await?;
     let next = rows.into_iter().find(|row| {
         &row.cluster == cluster && matches!(row.state, S::Requested | S::Imported | S::Published)
     });
     let row = match next {
         Some(row) => row,
         None => {
-            authority::request(
-                context,
-                cluster,
-                &NewKey::InStore(KeyAlgorithm::EcdsaP256),
-                CrlShape::default(),
-                &Actor::local(ACTOR),
-            )
-            .await?
+            let key = NewKey::InStore(KeyAlgorithm::EcdsaP256);
+            embedded::request_authority(context, cluster, &key, &actor).await?
         }
     };
     if row.state == S::Requested {
         let request = pem::request(&row.request);
         let chain = root.sign(&row.id, request.as_bytes(), now)?;
-        authority::import(context, &row.id, chain, None, &Actor::local(ACTOR)).await?;
+        embedded::import_authority(context, &row.id, chain, &actor).await?;
     }
-    authority::reconcile(context).await?;
+    embedded::reconcile_authorities(context).await?;
     // Whoever meets its leaves here starts after it, and has its CRL: it need not be published for long.
-    if authority::find(context, &row.id).await?.state == S::Published {
-        authority::activate(context, &row.id, &Actor::local(ACTOR)).await?;
+    let mut rows = embedded::authorities(context).await?.into_iter();
+    if rows.any(|now| now.id == row.id && now.state == S::Published) {
+        embedded::activate_authority(context, &row.id, &actor).await?;
     }
     Ok(())
 }
@@ -224,7 +221,7 @@ impl Server {
         }
         let stop = CancellationToken::new();
         let (_, configuration) = tokio::sync::watch::channel(config);
-        let run = ca_server::server::run(configuration, context, stop.clone());
+        let run = embedded::run(configuration, context, stop.clone());
         let running = TaskTracker::new().spawn(run);
         let mut server = Self {
             listeners,

@@ -5,7 +5,8 @@ use ca_client::{
     Credentials, Endpoint, FileNames, IdentityDir, Order, Settings, StoredIdentity,
     serves_under_own_roots,
 };
-use ca_server::app::{Actor, Context, enrolment};
+use ca_server::app::{Actor, Context};
+use ca_server::embedded;
 use pki::certificate::Certificate;
 use pki::extension::SubjectNames;
 use pki::name::{ClusterName, ProfileName, SpiffeId, SpiffePattern};
@@ -93,7 +94,7 @@ impl Workload {
         directory: &IdentityDir,
         now: Timestamp,
     ) -> Result<()> {
-        let new = enrolment::create(
+        let new = embedded::create_enrolment(
             context,
             &self.cluster,
             SpiffePattern::exactly(&self.spiffe_id),

@@ -13,32 +13,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The path of one of our programs, of the same build profile as this test, built when it is not there yet.
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    let directory = profile_directory();
-    BUILT.get_or_init(|| {
-        // Under `cargo test`, other packages' programs are not built for us.
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args([
-            "build",
-            "--quiet",
-            "--locked",
-            "-p",
-            "ca-server",
-            "-p",
-            "ca-root",
-            "-p",
-            "ca-client",
-            "-p",
-            "demo",
-        ]);
-        if directory.file_name().is_some_and(|name| name == "release") {
-            build.arg("--release");
-        }
-        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        outside_cargo(&mut build);
-        let status = build.status().expect("cargo runs");
-        assert!(status.success(), "the programs do not build");
-    });
-    directory.join(name)
+    let packages = ["-p", "ca-server", "-p", "ca-root", "-p", "ca-client"];
+    BUILT.get_or_init(|| build(&packages));
+    profile_directory().join(name)
+}
+
+/// The path of the try-out, built as its user builds it: alone, so with no more of the server's features than it asks for.
+pub fn try_out() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["-p", "demo"]));
+    profile_directory().join("demo")
+}
+
+/// Under `cargo test`, other packages' programs are not built for us.
+fn build(packages: &[&str]) {
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--locked"]).args(packages);
+    if profile_directory().ends_with("release") {
+        build.arg("--release");
+    }
+    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    outside_cargo(&mut build);
+    let status = build.status().expect("cargo runs");
+    assert!(status.success(), "the programs do not build");
 }
 
 /// Takes away what cargo told this test of its own package. The build script of ring takes such a change for news: each cargo

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pki::certificate::Certificate;
 use tests::parts::{repository, skip};
-use tests::process::{output, outside_cargo, program, read, run};
+use tests::process::{output, outside_cargo, read, run, try_out};
 
 /// One try-out at a time: each looks for the documented ports, and keeps what it found.
 fn alone() -> MutexGuard<'static, ()> {
@@ -19,7 +19,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Runs the try-out in `directory` up to its proof; gives what it said.
 fn demo(directory: &Path, more: &[&str]) -> String {
-    let mut command = Command::new(program("demo"));
+    let mut command = Command::new(try_out());
     command.arg("--dir").arg(directory).arg("--exit").args(more);
     run(&mut command)
 }
@@ -115,7 +115,7 @@ fn everything_that_the_try_out_says_to_try_next_works_when_pasted() {
     let _alone = alone();
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("a demo");
-    let mut command = Command::new(program("demo"));
+    let mut command = Command::new(try_out());
     command.arg("--dir").arg(&directory).stdout(Stdio::piped());
     let mut serving = Serving(command.stdin(Stdio::null()).spawn().unwrap());
     // The last line says that it serves on; when it ends before, so does what it says.
@@ -153,11 +153,45 @@ fn everything_that_the_try_out_says_to_try_next_works_when_pasted() {
 }
 
 #[test]
+fn a_server_that_was_built_without_postgres_or_token_reviews_says_so() {
+    let _alone = alone();
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a demo");
+    let said = demo(&directory, &[]);
+    let list = printed(&said).swap_remove(2);
+    paste(&list);
+    let path = |name: &str| directory.join("server").join(name);
+    let text = |name: &str| String::from_utf8(read(&path(name))).unwrap();
+    let refused = |config: &str, arguments: &[&str]| {
+        let mut server = Command::new(try_out().with_file_name("ca-server"));
+        server.arg("--config").arg(path(config)).args(arguments);
+        let output = output(&mut server);
+        assert!(!output.status.success(), "{arguments:?} in {config}");
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    };
+    let sqlite = format!("sqlite://{}", path("ca.db").display());
+    let elsewhere = text("ca-server.toml").replace(&sqlite, "postgres://ca@db.example/signet");
+    std::fs::write(path("elsewhere.toml"), elsewhere).unwrap();
+    let said = refused("elsewhere.toml", &["config", "check"]);
+    assert!(said.contains("built without Postgres"), "{said}");
+    let reviewed = text("edge.toml") + "[token_review.server]\nkubeconfig = \"/nowhere\"\n";
+    std::fs::write(path("edge.toml"), reviewed).unwrap();
+    let definition = path("edge.toml");
+    let apply = ["cluster", "apply", definition.to_str().unwrap()];
+    let said = refused("ca-server.toml", &apply);
+    assert!(said.contains("built without TokenReview"), "{said}");
+}
+
+#[test]
 fn the_try_out_cleans_nothing_that_it_has_not_made() {
     let parent = tempfile::tempdir().unwrap();
     let theirs = parent.path().join("precious");
     std::fs::write(&theirs, "precious").unwrap();
-    let mut command = Command::new(program("demo"));
+    let mut command = Command::new(try_out());
     command.arg("--dir").arg(parent.path());
     let refused = output(command.args(["--clean", "--exit"]));
     assert_eq!(refused.status.code(), Some(1));

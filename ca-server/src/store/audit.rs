@@ -274,10 +274,7 @@ impl Trail {
 /// The audit trail.
 impl Store {
     fn trail(&self) -> &Trail {
-        match self {
-            Self::Postgres(store) => store.trail(),
-            Self::Sqlite(store) => store.trail(),
-        }
+        on_engine!(self, engine => engine.trail())
     }
 
     /// Says who writes into the trail by this handle and its clones. The first one stays.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use sqlx::error::{DatabaseError, ErrorKind};
-use sqlx::postgres::PgDatabaseError;
 
 /// Why the store did not do what was asked. No text of it carries a password or what is in a row.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +107,10 @@ impl From<sqlx::Error> for StoreError {
 enum Class {
     Conflict(&'static str),
     Other,
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "SQLite is migrated as it is opened")
+    )]
     Schema,
     Unavailable,
     /// A value that the database cannot take, such as a NUL in a text.
@@ -126,14 +129,15 @@ fn class(error: &(dyn DatabaseError + 'static)) -> Class {
         _ => {}
     }
     let code = error.code().unwrap_or_default();
-    if error.try_downcast_ref::<PgDatabaseError>().is_some() {
-        postgres_class(&code)
-    } else {
-        sqlite_class(&code)
+    #[cfg(feature = "postgres")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        return postgres_class(error.code());
     }
+    sqlite_class(&code)
 }
 
 /// SQLSTATE, in the classes of the PostgreSQL manual, appendix A.
+#[cfg(feature = "postgres")]
 fn postgres_class(code: &str) -> Class {
     match code {
         // Read-only (a standby), serialization and deadlock, lock timeout.
@@ -236,6 +240,7 @@ mod tests {
 
     #[test]
     fn full_disks_restarts_and_standbys_are_retryable_and_bugs_are_not() {
+        #[cfg(feature = "postgres")]
         for code in [
             "53100", "57P01", "57014", "25006", "55P03", "08006", "53300",
         ] {
@@ -244,8 +249,10 @@ mod tests {
         for code in ["5", "13", "1032", "778"] {
             assert_eq!(sqlite_class(code), Class::Unavailable, "{code}");
         }
-        assert_eq!(postgres_class("42601"), Class::Other);
-        assert_eq!(postgres_class("42P01"), Class::Schema);
+        #[cfg(feature = "postgres")]
+        for (code, class) in [("42601", Class::Other), ("42P01", Class::Schema)] {
+            assert_eq!(postgres_class(code), class, "{code}");
+        }
         assert_eq!(sqlite_class("1"), Class::Other);
         assert_eq!(sqlite_class("11"), Class::Other);
     }

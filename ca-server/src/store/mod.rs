@@ -11,9 +11,21 @@
 //! What changes something takes the entries of the audit trail that tell of it (`audit`) and writes both or neither; where
 //! nothing changes, they are not written either. None are given where nobody has to hear of it.
 
+/// Does the same with the engine of a store, whichever it is.
+macro_rules! on_engine {
+    ($store:expr, $engine:ident => $act:expr) => {
+        match $store {
+            #[cfg(feature = "postgres")]
+            Store::Postgres($engine) => $act,
+            Store::Sqlite($engine) => $act,
+        }
+    };
+}
+
 mod error;
 mod migrations;
 pub mod model;
+#[cfg(feature = "postgres")]
 mod postgres;
 pub mod recorder;
 mod rows;
@@ -36,6 +48,7 @@ use model::{
 
 pub use audit::{Auditor, ReplicaName, ReplicaNameError};
 pub use error::{RecordError, StoreError};
+#[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use recorder::Recorder;
 pub use sqlite::Sqlite;
@@ -45,6 +58,7 @@ pub use url::StoreUrl;
 #[derive(Clone, Debug)]
 pub enum Store {
     /// A Postgres server.
+    #[cfg(feature = "postgres")]
     Postgres(Postgres),
     /// A SQLite file.
     Sqlite(Sqlite),
@@ -56,13 +70,8 @@ const CALL_DEADLINE: Duration = Duration::from_secs(8);
 
 macro_rules! call {
     ($self:ident.$method:ident($($argument:expr),*)) => {
-        within_deadline(async {
-            match $self {
-                Self::Postgres(store) => store.$method($($argument),*).await,
-                Self::Sqlite(store) => store.$method($($argument),*).await,
-            }
-        })
-        .await
+        within_deadline(async { on_engine!($self, engine => engine.$method($($argument),*).await) })
+            .await
     };
 }
 
@@ -78,6 +87,7 @@ impl Store {
     /// pooler in transaction mode, [`StoreError::File`] when the file cannot be made, and as any call.
     pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         Ok(match url.engine() {
+            #[cfg(feature = "postgres")]
             url::Engine::Postgres(options) => Self::Postgres(Postgres::open(options).await?),
             url::Engine::Sqlite(path) => Self::Sqlite(Sqlite::open(path).await?),
         })
@@ -88,8 +98,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be reached or refuses a migration; what was applied before it stays.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "only Postgres has partitions")
+    )]
     pub async fn migrate(url: &StoreUrl, now: Timestamp) -> Result<Vec<String>, StoreError> {
         match url.engine() {
+            #[cfg(feature = "postgres")]
             url::Engine::Postgres(options) => Postgres::migrate(options, now).await,
             url::Engine::Sqlite(path) => Sqlite::migrate(path).await,
         }
@@ -97,10 +112,7 @@ impl Store {
 
     /// Closes all connections; calls under way end first. Every later call is refused as unavailable.
     pub async fn close(&self) {
-        match self {
-            Self::Postgres(store) => store.close().await,
-            Self::Sqlite(store) => store.close().await,
-        }
+        on_engine!(self, engine => engine.close().await);
     }
 }
 
@@ -375,10 +387,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<u64, RecordError> {
         let call = async {
-            Ok(match self {
-                Self::Postgres(store) => store.record_enrolled(record, enrolment_id, now).await,
-                Self::Sqlite(store) => store.record_enrolled(record, enrolment_id, now).await,
-            })
+            Ok(on_engine!(self, engine => engine.record_enrolled(record, enrolment_id, now).await))
         };
         within_deadline(call)
             .await
@@ -390,12 +399,7 @@ impl Store {
     /// # Errors
     /// As for any record, but for [`RecordError::LogClosed`].
     pub async fn record_responder(&self, record: &NewRecord) -> Result<u64, RecordError> {
-        let call = async {
-            Ok(match self {
-                Self::Postgres(store) => store.record_responder(record).await,
-                Self::Sqlite(store) => store.record_responder(record).await,
-            })
-        };
+        let call = async { Ok(on_engine!(self, engine => engine.record_responder(record).await)) };
         within_deadline(call)
             .await
             .map_err(RecordError::unavailable)?
@@ -435,9 +439,14 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "only Postgres has partitions")
+    )]
     pub async fn maintain_partitions(&self, now: Timestamp) -> Result<(), StoreError> {
         match self {
             // Its statements have their own limits: moving a month's rows may take longer than a call.
+            #[cfg(feature = "postgres")]
             Self::Postgres(store) => store.maintain_partitions(now).await,
             Self::Sqlite(_) => Ok(()),
         }
@@ -449,10 +458,7 @@ impl Store {
     /// # Errors
     /// When the store fails; what was dropped before stays dropped, and calling again goes on.
     pub async fn drop_records(&self, expired_before: Timestamp) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(store) => store.drop_records(expired_before).await,
-            Self::Sqlite(store) => store.drop_records(expired_before).await,
-        }
+        on_engine!(self, engine => engine.drop_records(expired_before).await)
     }
 }
 

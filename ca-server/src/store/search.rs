@@ -151,10 +151,8 @@ pub(super) async fn page(store: &Store, filter: &RecordFilter) -> Result<RecordP
     };
     let (mut looked_at, mut size) = (0, limit + 1);
     loop {
-        let Read { rows, is_all } = match store {
-            Store::Postgres(store) => store.read_records(filter, page.next, size).await?,
-            Store::Sqlite(store) => store.read_records(filter, page.next, size).await?,
-        };
+        let Read { rows, is_all } =
+            on_engine!(store, engine => engine.read_records(filter, page.next, size).await?);
         let count = rows.len();
         looked_at += count;
         for (i, (cursor, stored)) in rows.into_iter().enumerate() {

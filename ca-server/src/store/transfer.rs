@@ -148,10 +148,7 @@ impl Store {
     /// # Errors
     /// When the store fails, or a column is of a type that no dump has.
     pub async fn tables(&self) -> Result<Vec<Table>, TransferError> {
-        match self {
-            Self::Postgres(store) => store.tables().await,
-            Self::Sqlite(store) => store.tables().await,
-        }
+        on_engine!(self, engine => engine.tables().await)
     }
 
     /// Gives every row of one moment to `take`; others write meanwhile. A row at a time is in memory.
@@ -159,10 +156,7 @@ impl Store {
     /// # Errors
     /// When the store fails, or `take` does.
     pub async fn dump(&self, take: &mut Take<'_>) -> Result<(), TransferError> {
-        match self {
-            Self::Postgres(store) => store.dump(take).await,
-            Self::Sqlite(store) => store.dump(take).await,
-        }
+        on_engine!(self, engine => engine.dump(take).await)
     }
 
     /// Fills a store that is empty, and lets no number go back: CRLs, bundles and the change sequence go on from numbers that
@@ -176,16 +170,14 @@ impl Store {
         give: &mut Give<'_>,
         restoration: &Restoration,
     ) -> Result<(), TransferError> {
-        match self {
-            Self::Postgres(store) => store.load(give, restoration).await,
-            Self::Sqlite(store) => store.load(give, restoration).await,
-        }
+        on_engine!(self, engine => engine.load(give, restoration).await)
     }
 
     /// The migrations that this program knows.
     #[must_use]
     pub fn migrations(&self) -> Vec<i64> {
         match self {
+            #[cfg(feature = "postgres")]
             Self::Postgres(_) => super::postgres::migrations(),
             Self::Sqlite(_) => super::sqlite::migrations(),
         }

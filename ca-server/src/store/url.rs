@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+#[cfg(feature = "postgres")]
 use sqlx::postgres::PgConnectOptions;
 
 use super::StoreError;
@@ -15,6 +16,7 @@ pub struct StoreUrl(Engine);
 
 #[derive(Clone)]
 pub(super) enum Engine {
+    #[cfg(feature = "postgres")]
     Postgres(Box<PgConnectOptions>),
     Sqlite(PathBuf),
 }
@@ -41,6 +43,11 @@ impl StoreUrl {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(StoreError::Url("the scheme is neither of these"));
         }
+        Self::parse_postgres(url)
+    }
+
+    #[cfg(feature = "postgres")]
+    fn parse_postgres(url: &str) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| StoreError::Url("the address or a parameter does not parse"))?;
         if options.get_database().is_none_or(str::is_empty) {
@@ -49,10 +56,18 @@ impl StoreUrl {
         Ok(Self(Engine::Postgres(Box::new(options))))
     }
 
+    #[cfg(not(feature = "postgres"))]
+    fn parse_postgres(_: &str) -> Result<Self, StoreError> {
+        Err(StoreError::Url(
+            "this program was built without Postgres (the feature `postgres`, on by default)",
+        ))
+    }
+
     /// The database file, for SQLite.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
+            #[cfg(feature = "postgres")]
             Engine::Postgres(_) => None,
             Engine::Sqlite(path) => Some(path),
         }
@@ -66,6 +81,7 @@ impl StoreUrl {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
+            #[cfg(feature = "postgres")]
             Engine::Postgres(options) => {
                 let user = options.get_username();
                 let database = options.get_database().unwrap_or_default();
@@ -104,6 +120,7 @@ impl FromStr for StoreUrl {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "postgres")]
     #[test]
     fn a_password_is_in_no_text() {
         for url in [

@@ -265,6 +265,7 @@ pub(super) fn account_uid(uid: String) -> Result<String, TokenError> {
     plain("service account uid", uid, MAX_ID_BYTES)
 }
 
+#[cfg(feature = "token-review")]
 pub(super) fn token_id(id: String) -> Result<String, TokenError> {
     plain("credential id", id, MAX_ID_BYTES)
 }

@@ -18,7 +18,6 @@ pub(in crate::authn) mod error;
 mod issuer;
 pub(in crate::authn) mod json;
 mod jwks;
-mod patience;
 mod review;
 mod verify;
 
