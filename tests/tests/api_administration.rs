@@ -418,6 +418,16 @@ fn what_needs_a_second_person_waits_for_one() {
         )
     };
     let stale = expect(put(&wider), 202);
+    // A page is full of what its reader sees, although newer ones are of elsewhere.
+    let edge = Admin::new(&api.fleet, "edge", Some("viewer"), &["edge"]);
+    let page = expect(edge.get(api.address(), "/v1/proposals?limit=1"), 200);
+    assert_eq!(page["items"][0]["kind"], "authority.revoke", "{page}");
+    let path = format!(
+        "/v1/proposals?limit=1&page={}",
+        page["next"].as_str().unwrap()
+    );
+    let rest = expect(edge.get(api.address(), &path), 200);
+    assert_eq!(rest, json!({ "items": [], "next": null }));
     let mut narrower = definition;
     narrower["max_ttl"] = json!("1d");
     assert_eq!(put(&narrower).status, 200);

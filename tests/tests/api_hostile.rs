@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use base64ct::Encoding;
 use serde_json::json;
 use tests::admin::Admin;
 use tests::fleet::Fleet;
@@ -208,6 +209,45 @@ fn what_is_elsewhere_looks_like_what_there_is_not() {
         .get(server.admin, &format!("/v1/certificates/{serial}"))
         .json();
     assert_eq!(stands["state"], "valid");
+}
+
+#[test]
+fn pages_tell_nothing_of_the_clusters_that_their_reader_does_not_see() {
+    let fleet = Fleet::on_sqlite(&["central", "depot", "edge"]);
+    let server = fleet.serve();
+    let officer = Admin::new(&fleet, "officer", Some("security-officer"), &[]);
+    let viewer = Admin::new(&fleet, "viewer", Some("viewer"), &["depot", "edge"]);
+    let id = "spiffe://cluster.local/ns/a/sa/b";
+    let sign = |cluster: &str| {
+        let csr = KeyAndRequest::for_uris(&[id]).pem();
+        let wish = json!({ "cluster": cluster, "spiffe_id": id, "csr": csr });
+        let signed = officer.post(server.admin, "/v1/certificates", &wish).json();
+        signed["serial"].as_str().unwrap().to_owned()
+    };
+    let theirs = [sign("central"), sign("edge"), sign("central")];
+    let seen = [sign("depot"), theirs[1].clone()];
+    let list = format!("/v1/certificates?limit=1&spiffe_id={id}");
+    let (mut path, mut found) = (list.clone(), Vec::new());
+    loop {
+        let page = viewer.get(server.admin, &path).json();
+        let items = page["items"].as_array().unwrap();
+        found.extend(
+            items
+                .iter()
+                .map(|item| item["serial"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        // A page that came back short would count what is in between.
+        assert_eq!(items.len(), 1, "{page}");
+        let place = base64ct::Base64UrlUnpadded::decode_vec(next).unwrap();
+        assert!(serde_json::from_slice::<serde_json::Value>(&place).is_err());
+        let elsewhere = viewer.get(server.admin, &format!("/v1/enrolments?page={next}"));
+        assert_eq!(elsewhere.status, 404, "{}", elsewhere.text());
+        path = format!("{list}&page={next}");
+    }
+    assert_eq!(found, seen);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the store keeps, as plain data.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use hsm::pkcs11::KeyOrigin;
@@ -401,6 +402,8 @@ pub struct RecordFilter {
     pub serial: Option<Serial>,
     /// In this cluster alone.
     pub cluster: Option<ClusterName>,
+    /// In one of these clusters.
+    pub among: Option<BTreeSet<ClusterName>>,
     /// With exactly these names: `URI:…`, `DNS:…`, `IP:…`. Every one of them.
     pub names: Vec<String>,
     /// Asked for by exactly this caller.
@@ -465,6 +468,7 @@ impl RecordFilter {
         Self {
             serial: None,
             cluster: None,
+            among: None,
             names: Vec::new(),
             caller: None,
             authority: None,

@@ -196,6 +196,10 @@ impl RecordFilter {
         let record = &stored.record;
         is(self.serial.as_ref(), &record.serial)
             && is(self.cluster.as_ref(), &record.cluster)
+            && self
+                .among
+                .as_ref()
+                .is_none_or(|among| among.contains(&record.cluster))
             && self.names.iter().all(|name| record.names.contains(name))
             && is(self.caller.as_ref(), &record.caller)
             && is(self.authority.as_ref(), &record.authority)

@@ -90,8 +90,11 @@ pub(super) async fn list(
 ) -> Result<Json<Page<AuditView>>, Fault> {
     call.permit.everywhere()?;
     let limit = page::bounded(query.limit)?;
-    let after: Option<(Timestamp, String, u64)> =
-        query.page.as_deref().map(page::read).transpose()?;
+    let after: Option<(Timestamp, String, u64)> = query
+        .page
+        .as_deref()
+        .map(|page| page::read(&call, page))
+        .transpose()?;
     let filter = AuditFilter {
         replica: query.replica.as_deref().map(super::extract::id),
         kind: query.kind.as_deref().map(super::extract::id),
@@ -114,7 +117,8 @@ pub(super) async fn list(
     let next = rows
         .last()
         .filter(|_| u32::try_from(rows.len()) == Ok(limit))
-        .map(|last| page::write(&(last.at, &last.replica, last.position)));
+        .map(|last| page::write(&call, &(last.at, &last.replica, last.position)))
+        .transpose()?;
     Ok(Json(Page {
         items: rows.into_iter().map(view).collect(),
         next,

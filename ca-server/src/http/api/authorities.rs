@@ -11,7 +11,7 @@ use pki::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Call, IfMatch, NoBody, Path, Query, versioned};
+use super::extract::{Body, Call, IfMatch, NoBody, PEM, Path, Query, versioned};
 use super::fault::Fault;
 use super::page::{self, Page};
 use super::proposals::{ProposalView, done};
@@ -19,8 +19,6 @@ use crate::app::Actor;
 use crate::app::acts::Act;
 use crate::app::{Error, ErrorKind, NewKey, authority};
 use crate::store::model::{AuthorityRow, AuthorityState, CrlShape};
-
-const PEM: &str = "application/x-pem-file";
 
 /// An authority.
 #[derive(Debug, Serialize, ToSchema)]
@@ -174,6 +172,7 @@ pub(super) async fn list(
             && state.is_none_or(|state| row.state == state)
     });
     let page = Page::of(
+        &call,
         seen.collect(),
         query.limit,
         query.page.as_deref(),

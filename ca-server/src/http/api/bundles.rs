@@ -92,6 +92,7 @@ pub(super) async fn list(
     let rows = call.context().store.bundles().await.map_err(Error::from)?;
     let views: Result<Vec<_>, _> = rows.iter().map(view).collect();
     let page = Page::of(
+        &call,
         views?,
         query.limit,
         query.page.as_deref(),

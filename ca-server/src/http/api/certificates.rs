@@ -1,7 +1,7 @@
 //! Certificates on record: finding them, and having one signed.
 
 use axum::Json;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pki::describe;
@@ -14,7 +14,7 @@ use pki::time::{Timestamp, Ttl};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Call, Path, Query};
+use super::extract::{Body, Call, PEM, Path, Query, accepted};
 use super::fault::Fault;
 use super::page::{self, Page};
 use crate::app::Actor;
@@ -185,20 +185,24 @@ pub(super) struct CertificateQuery {
     page: Option<String>,
 }
 
-fn filter(query: CertificateQuery, now: Timestamp) -> Result<RecordFilter, Fault> {
+fn filter(call: &Call, query: CertificateQuery) -> Result<RecordFilter, Fault> {
     let state = match &query.state {
         None => None,
         Some(text) => Some(RecordState::parse(text).ok_or_else(|| {
             Fault::malformed("the query: state is valid, expired, revoked or held")
         })?),
     };
-    let after: Option<(Timestamp, Serial)> = query.page.as_deref().map(page::read).transpose()?;
+    let after: Option<(Timestamp, Serial)> = query
+        .page
+        .as_deref()
+        .map(|page| page::read(call, page))
+        .transpose()?;
     let names = [
         query.spiffe_id.map(|id| format!("URI:{id}")),
         query.dns.map(|name| format!("DNS:{name}")),
         query.ip.map(|address| format!("IP:{address}")),
     ];
-    let ever = RecordFilter::ever(now);
+    let ever = RecordFilter::ever(call.context().clock.untrusted_now());
     Ok(RecordFilter {
         serial: query.serial,
         cluster: query.cluster,
@@ -225,14 +229,14 @@ pub(super) async fn list(
     call: Call,
     Query(query): Query<CertificateQuery>,
 ) -> Result<Json<Page<CertificateView>>, Fault> {
-    let mut filter = filter(query, call.context().clock.untrusted_now())?;
+    let mut filter = filter(&call, query)?;
     match (&filter.cluster, call.permit.scope().clusters()) {
         (Some(cluster), _) => {
             call.permit.in_cluster(cluster)?;
         }
         // Who sees one cluster means that one.
         (None, Some(seen)) if seen.len() == 1 => filter.cluster = seen.first().cloned(),
-        _ => {}
+        (None, seen) => filter.among = seen.cloned(),
     }
     let found = call
         .context()
@@ -242,11 +246,11 @@ pub(super) async fn list(
         .map_err(Error::from)?;
     let next = found
         .next
-        .map(|place| page::write(&(place.issued_at, place.serial)));
+        .map(|place| page::write(&call, &(place.issued_at, place.serial)))
+        .transpose()?;
     let items = found
         .records
         .into_iter()
-        .filter(|stored| call.permit.scope().has(&stored.record.cluster))
         .map(|stored| view(&call, stored))
         .collect();
     Ok(Json(Page { items, next }))
@@ -269,35 +273,13 @@ pub(super) async fn find(call: &Call, serial: &Serial) -> Result<(StoredRecord, 
         .find(stored, |stored| &stored.record.cluster, missing)?)
 }
 
-/// What an answer is written in.
-enum Form {
-    Json,
-    Pem,
-    Der,
-    Text,
-}
-
-/// The first of the header's kinds that there is; quality values are taken in their order of writing.
-fn form(headers: &HeaderMap) -> Result<Form, Fault> {
-    let Some(accept) = headers.get(ACCEPT).and_then(|value| value.to_str().ok()) else {
-        return Ok(Form::Json);
-    };
-    let kinds = accept.split(',').filter_map(|kind| kind.split(';').next());
-    for kind in kinds {
-        match kind.trim().to_ascii_lowercase().as_str() {
-            "application/json" | "application/*" | "*/*" | "" => return Ok(Form::Json),
-            "application/x-pem-file" => return Ok(Form::Pem),
-            "application/pkix-cert" => return Ok(Form::Der),
-            "text/plain" | "text/*" => return Ok(Form::Text),
-            _ => {}
-        }
-    }
-    Err(Fault::new(
-        StatusCode::NOT_ACCEPTABLE,
-        "accept",
-        "expected Accept: application/json, application/x-pem-file, application/pkix-cert or text/plain",
-    ))
-}
+/// What one certificate may be written in.
+const FORMS: [&str; 4] = [
+    "application/json",
+    PEM,
+    "application/pkix-cert",
+    "text/plain",
+];
 
 /// One certificate: its record as JSON, or itself as PEM, DER or words, as `Accept` asks.
 #[utoipa::path(get, path = "/v1/certificates/{serial}", tag = "Certificates", params(("serial" = String, Path,)), responses(
@@ -307,23 +289,20 @@ pub(super) async fn show(
     Path(serial): Path<Serial>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let form = form(&headers)?;
+    let form = accepted(&headers, &FORMS)?;
     let (stored, _) = find(&call, &serial).await?;
     let der = stored.record.der.clone();
     Ok(match form {
-        Form::Json => Json(view(&call, stored)).into_response(),
-        Form::Pem => {
-            let kind = [(CONTENT_TYPE, "application/x-pem-file")];
-            (kind, pem::certificate(&der)).into_response()
-        }
-        Form::Der => ([(CONTENT_TYPE, "application/pkix-cert")], der).into_response(),
-        Form::Text => {
+        PEM => ([(CONTENT_TYPE, PEM)], pem::certificate(&der)).into_response(),
+        "application/pkix-cert" => ([(CONTENT_TYPE, form)], der).into_response(),
+        "text/plain" => {
             let now = call.context().clock.untrusted_now();
             let said = describe::read(&der, now).map_err(Error::internal)?;
             let text: Vec<_> = said.iter().map(ToString::to_string).collect();
             let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
             (kind, text.join("\n")).into_response()
         }
+        _ => Json(view(&call, stored)).into_response(),
     })
 }
 

@@ -58,7 +58,7 @@ pub(super) async fn list(
     let rows = call.context().store.clusters().await.map_err(Error::from)?;
     let seen = rows.iter().filter(|row| call.permit.scope().has(&row.name));
     let views: Result<Vec<_>, _> = seen.map(|row| view(&call, row)).collect();
-    let page = Page::of(views?, query.limit, query.page.as_deref(), |view| {
+    let page = Page::of(&call, views?, query.limit, query.page.as_deref(), |view| {
         view.definition.name.to_string()
     })?;
     Ok(Json(page))

@@ -2,8 +2,7 @@
 
 use axum::Json;
 use axum::http::HeaderMap;
-use axum::http::StatusCode;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use pki::crl::Crl;
 use pki::name::AuthorityId;
@@ -12,7 +11,7 @@ use pki::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Call, Path, Query};
+use super::extract::{Body, Call, PEM, Path, Query, accepted};
 use super::fault::Fault;
 use super::page::{Page, PageQuery};
 use crate::app::status::name_above;
@@ -114,6 +113,7 @@ pub(super) async fn list(
             .map(|(view, _)| view),
     );
     let page = Page::of(
+        &call,
         views,
         query.limit,
         query.page.as_deref(),
@@ -130,6 +130,7 @@ pub(super) async fn show(
     Path(name): Path<AuthorityId>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
+    let form = accepted(&headers, &["application/json", PEM, "application/pkix-crl"])?;
     let missing = || {
         Error::new(
             ErrorKind::NotFound,
@@ -156,25 +157,10 @@ pub(super) async fn show(
             .ok_or_else(missing)?,
     };
     let (view, der) = found;
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let kind = accept
-        .and_then(|kinds| kinds.split([',', ';']).next())
-        .map(str::trim);
-    Ok(match kind {
-        Some("application/x-pem-file") => {
-            ([(CONTENT_TYPE, "application/x-pem-file")], pem::crl(&der)).into_response()
-        }
-        Some("application/pkix-crl") => {
-            ([(CONTENT_TYPE, "application/pkix-crl")], der).into_response()
-        }
-        None | Some("application/json" | "application/*" | "*/*") => Json(view).into_response(),
-        Some(_) => {
-            return Err(Fault::new(
-                StatusCode::NOT_ACCEPTABLE,
-                "accept",
-                "expected Accept: application/json, application/x-pem-file or application/pkix-crl",
-            ));
-        }
+    Ok(match form {
+        PEM => ([(CONTENT_TYPE, PEM)], pem::crl(&der)).into_response(),
+        "application/pkix-crl" => ([(CONTENT_TYPE, form)], der).into_response(),
+        _ => Json(view).into_response(),
     })
 }
 

@@ -136,6 +136,7 @@ pub(super) async fn list(
     let views = seen.map(|row| view(row, now)).collect();
     // Newest first: the key grows as they grow older.
     let page = Page::of(
+        &call,
         views,
         query.limit,
         query.page.as_deref(),

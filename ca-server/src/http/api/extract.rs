@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,9 @@ use super::Shared;
 use super::fault::Fault;
 use crate::app::App;
 use crate::app::permit::Permit;
+
+/// The media type of PEM, which has none that is registered.
+pub(super) const PEM: &str = "application/x-pem-file";
 
 /// The app, and leave for what the route does.
 pub(super) struct Call {
@@ -221,6 +224,40 @@ fn tag(version: i64) -> String {
     format!("\"{version}\"")
 }
 
+/// Which of the forms that a thing has is wanted: the first that a range of `Accept` takes, in the order of writing, whatever
+/// their weights; the first form where nobody says.
+///
+/// # Errors
+/// 406 when it is none of them.
+pub(super) fn accepted<'a>(headers: &HeaderMap, forms: &[&'a str]) -> Result<&'a str, Fault> {
+    let values = headers.get_all(ACCEPT).iter();
+    let ranges: Vec<String> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .map(|range| range.trim().to_ascii_lowercase())
+        .filter(|range| !range.is_empty())
+        .collect();
+    let takes = |range: &str, form: &str| match range.strip_suffix('*') {
+        Some("*/") => true,
+        Some(kind) => form.starts_with(kind),
+        None => form == range,
+    };
+    let found = match ranges.is_empty() {
+        true => forms.first(),
+        false => ranges
+            .iter()
+            .find_map(|range| forms.iter().find(|form| takes(range, form))),
+    };
+    found.copied().ok_or_else(|| {
+        Fault::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "accept",
+            format!("expected Accept: {}", forms.join(" or ")),
+        )
+    })
+}
+
 /// One thing at a version: with an ETag, and 304 for who has it.
 pub(super) fn versioned<T: Serialize>(headers: &HeaderMap, version: i64, body: &T) -> Response {
     let tag = tag(version);
@@ -231,4 +268,36 @@ pub(super) fn versioned<T: Serialize>(headers: &HeaderMap, version: i64, body: &
         return (StatusCode::NOT_MODIFIED, etag).into_response();
     }
     (etag, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_range_that_takes_a_form_decides() {
+        const FORMS: [&str; 3] = ["application/json", PEM, "text/plain"];
+        let asked = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            accepted(&headers, &FORMS).map_err(|fault| fault.status)
+        };
+        assert_eq!(accepted(&HeaderMap::new(), &FORMS).unwrap(), FORMS[0]);
+        for (accept, form) in [
+            ("", FORMS[0]),
+            ("*/*", FORMS[0]),
+            ("application/*", FORMS[0]),
+            ("text/html, text/*;q=0.5", FORMS[2]),
+            ("image/png, Application/X-PEM-File;q=0.1, */*", FORMS[1]),
+        ] {
+            assert_eq!(asked(accept).unwrap(), form, "{accept}");
+        }
+        for none in ["text/html", "application", "application/pkix-cert"] {
+            assert_eq!(
+                asked(none).unwrap_err(),
+                StatusCode::NOT_ACCEPTABLE,
+                "{none}"
+            );
+        }
+    }
 }

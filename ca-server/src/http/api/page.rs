@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::extract::Call;
 use super::fault::Fault;
+use crate::app::Error;
 
 /// Where a page begins and how long it is.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,13 +51,14 @@ pub(super) struct Page<T> {
 impl<T> Page<T> {
     /// A list that is short enough to be one page each `limit` things, in their order, each found again by its key.
     pub(super) fn of(
+        call: &Call,
         items: Vec<T>,
         limit: u32,
         page: Option<&str>,
         key: impl Fn(&T) -> String,
     ) -> Result<Self, Fault> {
         let limit = usize::try_from(bounded(limit)?).unwrap_or(usize::MAX);
-        let after: Option<String> = page.map(read).transpose()?;
+        let after: Option<String> = page.map(|page| read(call, page)).transpose()?;
         let mut rest: Vec<T> = match after {
             None => items,
             // Gone meanwhile: what would have come after it still does, where the keys are in order.
@@ -66,23 +69,33 @@ impl<T> Page<T> {
         };
         let more = rest.len() > limit;
         rest.truncate(limit);
-        let next = more
-            .then(|| rest.last().map(|last| write(&key(last))))
-            .flatten();
+        let last = rest.last().filter(|_| more);
+        let next = last.map(|last| write(call, &key(last))).transpose()?;
         Ok(Self { items: rest, next })
     }
 }
 
-/// A place in a list as text that means nothing to anybody else.
-pub(super) fn write<T: Serialize>(place: &T) -> String {
+/// A place in a list as text that means nothing to anybody else, and nothing in another list: something may stand there that
+/// the caller does not see.
+pub(super) fn write<T: Serialize>(call: &Call, place: &T) -> Result<String, Fault> {
     let json = serde_json::to_vec(place).unwrap_or_default();
-    Base64UrlUnpadded::encode_string(&json)
+    let key = &call.context().key_encryption_key;
+    let sealed = key
+        .seal_bytes(&list(call), &json)
+        .map_err(Error::internal)?;
+    Ok(Base64UrlUnpadded::encode_string(&sealed))
+}
+
+fn list(call: &Call) -> Vec<u8> {
+    format!("page of {}", call.permit.operation().as_str()).into_bytes()
 }
 
 /// Reads a place.
-pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+pub(super) fn read<T: DeserializeOwned>(call: &Call, text: &str) -> Result<T, Fault> {
+    let key = &call.context().key_encryption_key;
     Base64UrlUnpadded::decode_vec(text)
         .ok()
+        .and_then(|sealed| key.open_bytes(&list(call), &sealed).ok())
         .and_then(|json| serde_json::from_slice(&json).ok())
         .ok_or_else(|| {
             let text = "there is no such page: it is the `next` of another page of the same list";

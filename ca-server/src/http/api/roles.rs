@@ -173,6 +173,7 @@ pub(super) async fn list(
     let rows = call.context().store.bindings().await.map_err(Error::from)?;
     let views = rows.into_iter().map(view).collect();
     let page = Page::of(
+        &call,
         views,
         query.limit,
         query.page.as_deref(),

@@ -179,11 +179,12 @@ fn profile(profile: Profile) -> ProfileView {
 /// The profiles.
 #[utoipa::path(get, path = "/v1/profiles", tag = "Profiles", params(PageQuery), responses((status = 200, body = Page<ProfileView>)))]
 pub(super) async fn profiles(
-    _: Call,
+    call: Call,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<ProfileView>>, Fault> {
     let views = Profile::ALL.into_iter().map(profile).collect();
     let page = Page::of(
+        &call,
         views,
         query.limit,
         query.page.as_deref(),

@@ -41,6 +41,7 @@ pub(super) async fn list(
     let issuers = ClusterDefinition::of(&row)?.token_issuers;
     let views = issuers.into_iter().map(TokenIssuerView).collect();
     let page = Page::of(
+        &call,
         views,
         query.limit,
         query.page.as_deref(),
