@@ -198,7 +198,7 @@ impl Report<'_> {
             ),
         )?;
         command(
-            "Every certificate that was issued, on record:",
+            "Every certificate that was issued, on record (this ca-server is one without Postgres and TokenReview, like the one in here):",
             format!("{with_ca_server} && {ca_server} --config {config} records list"),
         )?;
         command(

@@ -10,7 +10,7 @@ use crate::name::DistinguishedName;
 /// The largest request that is read at all: an RSA-4096 key with a hundred names fits in a quarter of it.
 pub const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The most names that are read from a request.
-const MAX_NAMES: usize = 100;
+pub const MAX_NAMES: usize = 100;
 
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 /// Microsoft's own extension request, 1.3.6.1.4.1.311.2.1.14: read so that nothing hides in it.

@@ -635,6 +635,38 @@ fn an_officer_of_one_cluster_decides_for_that_one_alone() {
             put.text()
         );
     }
+    // Nobody is locked out of the whole by an officer of a part.
+    let central = Admin::new(
+        &api.fleet,
+        "central",
+        Some("security-officer"),
+        &["central"],
+    );
+    let reason = json!({ "reason": "keyCompromise" });
+    let out = central.post(api.address(), "/v1/authorities/central-1/revoke", &reason);
+    assert_eq!(
+        (out.status, out.reason().as_str()),
+        (403, "role"),
+        "{}",
+        out.text()
+    );
+    // Tokens are nobody's in particular.
+    for place in [
+        json!({ "token": "ca" }),
+        json!({ "existing_key": "pkcs11:token=ca;object=k" }),
+    ] {
+        let mut wish = place;
+        wish["cluster"] = json!("edge");
+        let taken = edge.post(api.address(), "/v1/authorities", &wish);
+        assert_eq!(
+            (taken.status, taken.reason().as_str()),
+            (403, "scope"),
+            "{}",
+            taken.text()
+        );
+    }
+    let counted = expect(edge.get(api.address(), "/v1/status"), 200);
+    assert_eq!(counted["store"]["change_sequence"], Value::Null);
     // Officers' certificates are no operator's to hold, and none of all those of a cluster.
     let operator = Admin::new(&api.fleet, "operator", Some("operator"), &[]);
     let found = expect(api.get("/v1/certificates?profile=admin&limit=500"), 200);

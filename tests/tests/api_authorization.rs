@@ -115,7 +115,7 @@ fn sample(operation: Operation, of: &Things) -> Sample {
         O::AuthorityList => get(format!("/v1/authorities?cluster={cluster}")),
         O::AuthorityRequest => post(
             "/v1/authorities".into(),
-            json!({ "cluster": cluster, "token": "there is no such token" }),
+            json!({ "cluster": cluster, "crl_shards": 1 }),
         ),
         O::AuthorityShow => get(format!("/v1/authorities/{authority}")),
         O::AuthorityRequestShow => get(format!("/v1/authorities/{authority}/request")),
@@ -287,18 +287,15 @@ async fn every_operation_takes_its_role_where_it_has_to_hold() {
                 &fleet,
                 &format!("{role}-one"),
                 Some(role.as_str()),
-                &["central"],
+                &["edge"],
             );
-            [
-                (role, &[][..], everywhere),
-                (role, &["central"][..], in_one),
-            ]
+            [(role, &[][..], everywhere), (role, &["edge"][..], in_one)]
         })
         .collect();
     for operation in Operation::ALL {
         let needed = operation.requirement();
         for (role, clusters, admin) in &callers {
-            for (of, is_own) in [(&central, true), (&edge, clusters.is_empty())] {
+            for (of, is_own) in [(&central, clusters.is_empty()), (&edge, true)] {
                 let sample = sample(*operation, of);
                 let may = match needed.reach {
                     Reach::Oneself => true,

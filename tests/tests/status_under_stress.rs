@@ -10,6 +10,8 @@ use pki::certificate::Certificate;
 use pki::crl::Crl;
 use pki::serial::Serial;
 use rustix::process::Signal;
+use serde_json::json;
+use tests::admin::Admin;
 use tests::disturbance::{Clock, SmallDisk, StopOnDrop, libfaketime, with_clock};
 use tests::fleet::{Fleet, Server};
 use tests::http::{get, request};
@@ -286,6 +288,7 @@ async fn a_database_that_was_put_back_is_noticed_and_no_number_goes_back() {
 async fn a_database_that_goes_back_under_a_running_server_stops_it() {
     let fleet = Fleet::on_sqlite(&["central"]);
     let server = fleet.serve();
+    let officer = Admin::new(&fleet, "officer", Some("security-officer"), &[]);
     let leaf = issue(&fleet, &server, 0, "a").await;
     assert!(revoke(&fleet, &leaf));
     let before = until_listed(&server, &[leaf.serial()]);
@@ -307,6 +310,11 @@ async fn a_database_that_goes_back_under_a_running_server_stops_it() {
         before,
         "a revoked serial never becomes good"
     );
+    // Roles and revocations are what is left of them: they are looked at, and nobody acts upon them.
+    assert_eq!(officer.get(server.admin, "/v1/clusters").status, 200);
+    let role = json!({ "principal": "cert:mallory", "role": "viewer" });
+    let bound = officer.post(server.admin, "/v1/role-bindings", &role);
+    assert_eq!((bound.status, bound.reason().as_str()), (503, "rollback"));
 }
 
 /// What a backup of before the revocation lacks.

@@ -19,9 +19,7 @@ use ca_client::{ClientError, Endpoint, ServerAddress, ServerName};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pki::time::Timestamp;
 use serde::Serialize;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::filter::LevelFilter;
 
 use exit::Exit;
 
@@ -129,18 +127,15 @@ fn done((): ()) -> Exit {
 
 fn start_log() {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let wanted = std::env::var("SIGNET_LOG").unwrap_or_default();
-    // An empty part would be all modules, at the level `trace`.
-    let is_whole = wanted.split(',').all(|part| !part.is_empty());
-    let filter: Option<Targets> = wanted.parse().ok().filter(|_| is_whole);
-    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    let layer = tracing_subscriber::fmt::layer()
+    // A level; what is none is the usual one. Empty would be a level too.
+    let wanted = std::env::var("SIGNET_LOG").ok().filter(|it| !it.is_empty());
+    let level: Option<LevelFilter> = wanted.and_then(|it| it.parse().ok());
+    tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
         .with_writer(std::io::stderr)
         // Files and pipes get no escapes, and nobody who asks for none (no-color.org).
         .with_ansi(std::io::stderr().is_terminal() && !no_color)
-        .with_target(false);
-    tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
+        .with_target(false)
         .init();
 }
 

@@ -225,6 +225,10 @@ impl Act {
             }
             Self::AuthorityRevoke { authority, .. } => {
                 let row = authority::find(context, authority).await?;
+                // Whoever locks administrators out takes their roles from them.
+                if administrators_of(context, &row).await? > 0 {
+                    needs.push((Operation::RoleUnbind, None));
+                }
                 for below in fleet::below(context, &row).await? {
                     needs.push((Operation::AuthorityRevoke, Some(below.cluster)));
                 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use pki::name::ClusterName;
 use pki::time::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::acts::ActKind;
 use super::roles::{Binding, Powers};
@@ -16,7 +15,7 @@ use crate::authn::oidc::OidcIssuers;
 use crate::config::Config;
 
 /// How many replays run at once: each reads every record of its days.
-const REPLAYS: usize = 2;
+const REPLAYS: usize = 4;
 
 /// What the configuration says of administration.
 pub struct Administration {
@@ -27,7 +26,46 @@ pub struct Administration {
     oidc: OidcIssuers,
     per_minute: u32,
     limiter: DefaultKeyedRateLimiter<String>,
-    replays: Arc<Semaphore>,
+}
+
+/// Who replays a policy now.
+#[derive(Debug, Default)]
+pub(super) struct Replays(Mutex<BTreeSet<String>>);
+
+/// A turn at replaying a policy, for as long as it is kept.
+#[derive(Debug)]
+pub struct ReplayTurn<'a> {
+    replays: &'a Replays,
+    principal: String,
+}
+
+impl Replays {
+    fn running(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, principal: &str) -> Result<ReplayTurn<'_>, Error> {
+        let mut running = self.running();
+        if running.len() >= REPLAYS || !running.insert(principal.to_owned()) {
+            return Err(Error::new(
+                ErrorKind::Exhausted,
+                "replays",
+                format!(
+                    "replays are under way, one of each caller and {REPLAYS} in all: try again when one has ended"
+                ),
+            ));
+        }
+        Ok(ReplayTurn {
+            replays: self,
+            principal: principal.to_owned(),
+        })
+    }
+}
+
+impl Drop for ReplayTurn<'_> {
+    fn drop(&mut self) {
+        self.replays.running().remove(&self.principal);
+    }
 }
 
 impl Administration {
@@ -45,7 +83,6 @@ impl Administration {
             two_person: admin.two_person.clone(),
             per_minute: admin.per_caller_per_minute,
             limiter: RateLimiter::keyed(quota),
-            replays: Arc::new(Semaphore::new(REPLAYS)),
             oidc,
         })
     }
@@ -73,20 +110,6 @@ impl Administration {
         })
     }
 
-    /// A turn at replaying policies, for as long as it is kept.
-    ///
-    /// # Errors
-    /// `Exhausted` when two have theirs.
-    pub fn replay_turn(&self) -> Result<OwnedSemaphorePermit, Error> {
-        self.replays.clone().try_acquire_owned().map_err(|_| {
-            Error::new(
-                ErrorKind::Exhausted,
-                "replays",
-                format!("{REPLAYS} replays are under way: try again when one has ended"),
-            )
-        })
-    }
-
     /// Forgets callers that have been quiet.
     pub fn shrink(&self) {
         self.limiter.retain_recent();
@@ -110,6 +133,14 @@ impl Administration {
 }
 
 impl App {
+    /// A turn at replaying policies.
+    ///
+    /// # Errors
+    /// `Exhausted` when the principal has one, or too many others have.
+    pub fn replay_turn(&self, principal: &str) -> Result<ReplayTurn<'_>, Error> {
+        self.replays.turn(principal)
+    }
+
     /// What a principal may do, the groups that it is in counted. Read from the store on every call: a role that is taken is
     /// gone with the next one.
     ///
@@ -140,21 +171,18 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
-    fn a_third_replay_waits_for_one_to_end() {
-        let text = "[server]\ncluster = \"central\"\nnames = [\"localhost\"]\n[store]\nurl = \"sqlite:///x.db\"\n[keys]\npassphrase_file = \"p\"\n";
-        let config = Config::parse(text, &BTreeMap::new()).unwrap();
-        let administration = Administration::new(&config).unwrap();
-        let turns: Vec<_> = (0..REPLAYS)
-            .map(|_| administration.replay_turn().unwrap())
-            .collect();
-        assert_eq!(
-            administration.replay_turn().unwrap_err().kind(),
-            ErrorKind::Exhausted
-        );
-        drop(turns);
-        assert!(administration.replay_turn().is_ok());
+    fn a_caller_replays_once_at_a_time_and_some_do_at_all() {
+        let replays = Replays::default();
+        let first = replays.turn("cert:0").unwrap();
+        let again = replays.turn("cert:0").unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Exhausted);
+        let names = (1..REPLAYS).map(|n| format!("cert:{n}"));
+        let others: Vec<_> = names.map(|name| replays.turn(&name).unwrap()).collect();
+        assert!(replays.turn("cert:last").is_err());
+        drop(first);
+        assert!(replays.turn("cert:last").is_ok());
+        drop(others);
     }
 }

@@ -12,7 +12,10 @@ use pki::time::Ttl;
 use serde_json::json;
 
 use super::actor::Actor;
-use super::issue::{Asked, IssuedCertificate, no_authority, not_recorded, record, sign_by};
+use super::issue::{
+    Asked, IssuedCertificate, no_authority, not_recorded, record, sign_by, still_stands,
+};
+use super::permit::Shown;
 use super::roles::{Role, Scope};
 use super::state::Snapshot;
 use super::{App, Context, Error, ErrorKind, cluster};
@@ -186,11 +189,16 @@ impl App {
         name: &str,
         request: &[u8],
         ttl: Option<Ttl>,
+        shown: Option<&Shown>,
         actor: &Actor,
     ) -> Result<IssuedCertificate, Error> {
+        let turns = self.turns();
+        turns.quota(&actor.name).await?;
+        let _turn = turns.turn().await?;
         let snapshot = self.snapshot().clone();
         let home = &self.administration().home_cluster;
-        issue_by(self.context(), &snapshot, home, name, request, ttl, actor).await
+        let context = self.context();
+        issue_by(context, &snapshot, home, name, request, ttl, shown, actor).await
     }
 }
 
@@ -208,9 +216,13 @@ pub async fn issue(
     actor: &Actor,
 ) -> Result<IssuedCertificate, Error> {
     let snapshot = Snapshot::load(context, None).await?;
-    issue_by(context, &snapshot, home, name, request, ttl, actor).await
+    issue_by(context, &snapshot, home, name, request, ttl, None, actor).await
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two callers, and each is told apart by its type"
+)]
 async fn issue_by(
     context: &Context,
     snapshot: &Snapshot,
@@ -218,6 +230,7 @@ async fn issue_by(
     name: &str,
     request: &[u8],
     ttl: Option<Ttl>,
+    shown: Option<&Shown>,
     actor: &Actor,
 ) -> Result<IssuedCertificate, Error> {
     check_name(name)?;
@@ -259,6 +272,11 @@ async fn issue_by(
         rule: "administrator".to_owned(),
     };
     let now = context.clock.trusted_now()?;
+    // Whoever waited for a turn or a token may have been revoked meanwhile.
+    if let Some(shown) = shown {
+        let certificate = (&shown.authority, &shown.serial);
+        still_stands(context, certificate, shown.checked_at, now).await?;
+    }
     let issued = sign_by(context, snapshot, active, &grant, &csr, cluster, now).await?;
     let asked = Asked {
         cluster: home,

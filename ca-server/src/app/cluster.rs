@@ -1,7 +1,10 @@
 //! Clusters: what an operator says of one, and putting it in force.
 
+mod bounds;
+mod widens;
+
 use pki::name::{ClusterName, TrustDomain};
-use pki::policy::{self, ClusterPolicy, Rule};
+use pki::policy::{ClusterPolicy, Rule};
 use pki::profile::Profile;
 use pki::time::Ttl;
 use serde::{Deserialize, Serialize};
@@ -10,6 +13,7 @@ use super::acts::Change;
 use super::{Actor, Context, Error, ErrorKind};
 use crate::authn::token::{TokenIssuer, TokenIssuerConfig, TokenReviewConfig, TokenReviewer};
 use crate::store::model::{ClusterRow, NewAudit};
+pub use widens::widens;
 
 /// What a cluster's authorities sign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,11 +164,11 @@ async fn refuse_shared_trust(
                 ErrorKind::Conflict,
                 "cluster",
                 format!(
-                    "cluster {} asks the same API server, {}: a token of one would be good for the other",
-                    row.name,
+                    "another cluster asks the same API server, {}: a token of one would be good for the other",
                     ours.server()
                 ),
-            ));
+            )
+            .because(format!("the other one is cluster {}", row.name)));
         }
         let theirs = issuers(&other)?;
         let shared = ours
@@ -174,11 +178,9 @@ async fn refuse_shared_trust(
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "cluster",
-                format!(
-                    "cluster {} pins the same token key: a token of one would be good for the other",
-                    row.name
-                ),
-            ));
+                "another cluster pins the same token key: a token of one would be good for the other",
+            )
+            .because(format!("the other one is cluster {}", row.name)));
         }
     }
     Ok(())
@@ -310,31 +312,10 @@ pub async fn changes(
         .collect())
 }
 
-/// In what a definition gives more than the one before it: in words, none for what gives as much or less.
-#[must_use]
-pub fn widens(before: &ClusterDefinition, after: &ClusterDefinition) -> Vec<String> {
-    let mut found: Vec<String> = match (before.policy(), after.policy()) {
-        (Ok(before), Ok(after)) => policy::widens(&before, &after)
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-        // Refused where it is put in force.
-        _ => vec!["the policy does not hold together".to_owned()],
-    };
-    for issuer in &after.token_issuers {
-        if !before.token_issuers.contains(issuer) {
-            found.push(format!("token issuer {} is new or changed", issuer.issuer));
-        }
-    }
-    if after.token_review.is_some() && after.token_review != before.token_review {
-        found.push("token_review is new or changed".to_owned());
-    }
-    found
-}
-
 /// Whether a definition holds together, and what is kept of it.
 async fn check(context: &Context, definition: &ClusterDefinition) -> Result<ClusterRow, Error> {
     let policy = definition.policy()?;
+    definition.check_rules()?;
     // Made and dropped: what this machine cannot follow is refused here, where somebody reads it.
     let reviewer = match &definition.token_review {
         Some(config) => Some(

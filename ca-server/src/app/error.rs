@@ -67,6 +67,13 @@ impl Error {
         Self::new(ErrorKind::Malformed, reason, chain(&source))
     }
 
+    /// What is on record may not be all that there was: nothing is built upon it.
+    #[must_use]
+    pub fn gone_back() -> Self {
+        let text = "the store has gone back, an operator has to look at it";
+        Self::new(ErrorKind::Unavailable, "rollback", text)
+    }
+
     /// A fault of ours.
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Internal, "internal", "internal error").because(source)

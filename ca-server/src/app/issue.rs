@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pki::certificate::{Certificate, LeafRequest, PrepareError, prepare_leaf};
 use pki::csr::VerifiedCsr;
 use pki::log::Issued;
-use pki::name::ClusterName;
+use pki::name::{AuthorityId, ClusterName};
 use pki::policy::{self, AskedTtl, Grant};
 use pki::profile::Profile;
+use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
 use super::caller::{Caller, Proof};
@@ -58,6 +59,23 @@ impl IssuedCertificate {
 /// For how long after its use an enrolment token's holder may ask again: an answer that was lost.
 const ENROLMENT_RETRY: Ttl = Ttl::minutes(10);
 
+/// Whether a certificate that was good at `checked_at` is so at `now`.
+pub(super) async fn still_stands(
+    context: &Context,
+    (authority, serial): (&AuthorityId, &Serial),
+    checked_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if now <= checked_at || !context.store.is_revoked(authority, serial).await? {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unauthenticated,
+        "revoked",
+        format!("certificate {serial} is revoked"),
+    ))
+}
+
 /// A serial number collides once in 2^64 certificates a day; more often, the randomness is broken.
 const ATTEMPTS: usize = 3;
 
@@ -74,11 +92,7 @@ impl App {
 
     async fn decide_and_issue(&self, request: &IssueRequest) -> Result<IssuedCertificate, Error> {
         if self.status().has_gone_back() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "rollback",
-                "the store has gone back, an operator has to look at it",
-            ));
+            return Err(Error::gone_back());
         }
         let turns = self.turns();
         let caller = &request.caller;
@@ -136,7 +150,7 @@ impl App {
                         names = ?grant.names.to_strings(),
                         caller = %caller.label(),
                         profile = grant.profile.as_str(),
-                        rule = %grant.rule,
+                        rule = grant.rule,
                         not_after = %issued.certificate.not_after(),
                         log.index = log_index,
                         request.id = %request.request_id,
@@ -222,14 +236,7 @@ impl App {
         else {
             return Ok(());
         };
-        if now <= *checked_at || !self.context.store.is_revoked(authority, serial).await? {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Unauthenticated,
-            "revoked",
-            format!("certificate {serial} is revoked"),
-        ))
+        still_stands(&self.context, (authority, serial), *checked_at, now).await
     }
 
     /// What an enrolment token was used for, when its holder asks again for the same with the same key: the answer was

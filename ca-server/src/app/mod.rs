@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use administration::Administration;
+use administration::{Administration, Replays};
 use arc_swap::ArcSwap;
 use hsm::audit::AuditKey;
 use hsm::sealed::KeyEncryptionKey;
@@ -101,6 +101,7 @@ pub struct App {
     status: Status,
     lookup: Lookup,
     refusals: Refusals,
+    replays: Replays,
     /// Other chains' heads, as this replica's chain last told of them.
     linked: Mutex<BTreeMap<String, Mark>>,
 }
@@ -155,6 +156,7 @@ impl App {
             status: Status::new(watermark),
             lookup,
             refusals: Refusals::default(),
+            replays: Replays::default(),
             linked: Mutex::default(),
         })
     }

@@ -19,8 +19,12 @@ pub async fn authenticate(
     bearer: Option<&str>,
     remote: SocketAddr,
 ) -> Result<Principal, Error> {
+    let mut certificate = None;
     let (name, groups) = match (peer, bearer) {
-        (Some(peer), _) => (by_certificate(app, peer).await?, Vec::new()),
+        (Some(peer), _) => {
+            certificate = Some(peer.shown(app.context().clock.trusted_now()?));
+            (by_certificate(app, peer).await?, Vec::new())
+        }
         (None, Some(token)) => {
             let now = app.context().clock.trusted_now()?;
             app.administration().by_token(token, now).await?
@@ -37,6 +41,7 @@ pub async fn authenticate(
         name,
         powers,
         remote: remote.to_string(),
+        certificate,
     })
 }
 

@@ -10,6 +10,7 @@ use pki::time::Timestamp;
 
 use super::unauthenticated;
 use crate::app::caller::{Caller, Proof};
+use crate::app::permit::Shown;
 use crate::app::state::Snapshot;
 use crate::app::{App, Error};
 use crate::store::model::AuthorityState;
@@ -28,6 +29,16 @@ pub struct PeerCertificate {
 }
 
 impl PeerCertificate {
+    /// It, as it was looked at.
+    #[must_use]
+    pub fn shown(&self, checked_at: Timestamp) -> Shown {
+        Shown {
+            authority: self.authority.clone(),
+            serial: self.serial,
+            checked_at,
+        }
+    }
+
     /// Reads a connection's certificate; `None` when none of our authorities signed it.
     #[must_use]
     pub fn read(der: &[u8], snapshot: &Snapshot) -> Option<Self> {

@@ -629,6 +629,7 @@ mod tests {
         assert!(shown.contains(lines), "{shown}");
     }
 
+    #[cfg(feature = "postgres")]
     #[test]
     fn a_password_is_never_shown() {
         let environment = BTreeMap::from([(

@@ -1,5 +1,7 @@
 //! Who administers, what waits for a second person, and what was answered before: as plain data.
 
+use std::collections::BTreeSet;
+
 use hsm::audit::AuditKey;
 use pki::crypto::Digest;
 use pki::name::ClusterName;
@@ -236,10 +238,11 @@ impl Store {
     /// When the store fails.
     pub async fn proposals(
         &self,
+        among: Option<&BTreeSet<ClusterName>>,
         after: Option<(Timestamp, &str)>,
         limit: u32,
     ) -> Result<Vec<ProposalRow>, StoreError> {
-        call!(self.proposals(after, limit))
+        call!(self.proposals(among, after, limit))
     }
 
     /// One proposal.

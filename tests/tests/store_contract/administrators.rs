@@ -84,9 +84,12 @@ pub(crate) async fn a_proposal_is_decided_once(store: Store) {
             .await
             .unwrap();
     }
-    let first = store.proposals(None, 2).await.unwrap();
+    let first = store.proposals(None, None, 2).await.unwrap();
     assert_eq!(first, [row("c", 2), row("b", 1)], "newest first");
-    let rest = store.proposals(Some((later(1), "b")), 2).await.unwrap();
+    let rest = store
+        .proposals(None, Some((later(1), "b")), 2)
+        .await
+        .unwrap();
     assert_eq!(rest, [row("a", 1)]);
     let decided = ProposalRow {
         state: ProposalState::Rejected,

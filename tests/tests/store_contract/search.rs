@@ -121,10 +121,43 @@ pub(super) async fn a_search_finds_what_fits_page_by_page(store: Store) {
         (
             "cluster",
             RecordFilter {
-                cluster: Some(edge),
+                cluster: Some(edge.clone()),
                 ..all.clone()
             },
             Box::new(|n, _| n % 5 == 0),
+        ),
+        (
+            "one of no other clusters",
+            RecordFilter {
+                among: Some([edge.clone()].into()),
+                ..all.clone()
+            },
+            Box::new(|n, _| n % 5 == 0),
+        ),
+        (
+            "one of both clusters",
+            RecordFilter {
+                among: Some([edge.clone(), records[1].cluster.clone()].into()),
+                ..all.clone()
+            },
+            Box::new(|_, _| true),
+        ),
+        (
+            "one of some clusters, by a caller",
+            RecordFilter {
+                among: Some([edge.clone()].into()),
+                caller: Some("caller 4".to_owned()),
+                ..all.clone()
+            },
+            Box::new(|n, _| n % 5 == 0 && n % 11 == 4),
+        ),
+        (
+            "one of no clusters",
+            RecordFilter {
+                among: Some(std::collections::BTreeSet::new()),
+                ..all.clone()
+            },
+            Box::new(|_, _| false),
         ),
         (
             "authority",

@@ -1,6 +1,6 @@
 //! What policy would decide for one request, rule by rule.
 
-use pki::csr::VerifiedCsr;
+use pki::csr::{MAX_NAMES, VerifiedCsr};
 use pki::extension::AltName;
 use pki::key::KeyAlgorithm;
 use pki::name::{ClusterName, ProfileName, SpiffeId, SpiffePattern};
@@ -97,6 +97,9 @@ fn facts(wish: &DryRun) -> Result<Facts, Error> {
             Ok(Facts::from(&csr))
         }
         (None, Some(key)) => {
+            if wish.names.len() > MAX_NAMES {
+                return Err(malformed("a request has 100 names at most"));
+            }
             let names = wish.names.iter().map(|name| name.parse());
             let names: Result<Vec<AltName>, _> = names.collect();
             let key: Result<KeyAlgorithm, _> = key.parse();

@@ -149,7 +149,11 @@ async fn policies(
     }
     let in_force = definition.policy()?;
     let tried = match candidate {
-        Some(candidate) => candidate.put_into(&definition).policy()?,
+        Some(candidate) => {
+            let tried = candidate.put_into(&definition);
+            tried.check_rules()?;
+            tried.policy()?
+        }
         None => in_force.clone(),
     };
     Ok(Policies { in_force, tried })

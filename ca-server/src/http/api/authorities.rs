@@ -198,7 +198,8 @@ pub(super) struct NewAuthority {
     /// The kind of its key: `p256` (the default) or `p384`.
     #[serde(default)]
     key: KeyKind,
-    /// The label of the token to make the key in; in the store, sealed, where absent.
+    /// The label of the token to make the key in; in the store, sealed, where absent. Takes the role in all clusters, as
+    /// `existing_key` does.
     #[serde(default)]
     token: Option<String>,
     /// A key that is in a token already, as `pkcs11:token=ca;object=central-1`.
@@ -236,6 +237,12 @@ pub(super) struct RequestedView {
 #[utoipa::path(post, path = "/v1/authorities", tag = "Authorities", request_body = NewAuthority, responses((status = 201, body = RequestedView)))]
 pub(super) async fn request(call: Call, Body(new): Body<NewAuthority>) -> Result<Response, Fault> {
     let actor = call.permit.in_cluster(&new.cluster)?;
+    // Tokens and the keys in them are nobody's in particular: what one cluster takes another cannot have.
+    let in_token = new.token.is_some() || new.existing_key.is_some();
+    if in_token && call.permit.scope().clusters().is_some() {
+        let text = "a key in a token takes the role in all clusters: what one cluster takes there another cannot have";
+        return Err(Error::new(ErrorKind::Denied, "scope", text).into());
+    }
     let algorithm = match new.key {
         KeyKind::P256 => KeyAlgorithm::EcdsaP256,
         KeyKind::P384 => KeyAlgorithm::EcdsaP384,

@@ -238,14 +238,21 @@ pub(super) async fn list(
         (None, Some(seen)) if seen.len() == 1 => filter.cluster = seen.first().cloned(),
         (None, seen) => filter.among = seen.cloned(),
     }
+    if let Some(authority) = &filter.authority {
+        super::authorities::find(&call, authority).await?;
+    }
     let found = call
         .context()
         .store
         .search(&filter)
         .await
         .map_err(Error::from)?;
-    let next = found
-        .next
+    // Whether something comes after a full page may depend on what the caller does not see: then it is not said.
+    let last = found.records.last().map(StoredRecord::cursor);
+    let is_full = found.records.len() >= filter.limit as usize;
+    let hides = call.permit.scope().clusters().is_some();
+    let next = last.filter(|_| hides && is_full).or(found.next);
+    let next = next
         .map(|place| page::write(&call, &(place.issued_at, place.serial)))
         .transpose()?;
     let items = found

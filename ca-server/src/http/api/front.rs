@@ -212,6 +212,10 @@ pub(super) async fn permit(State(gate): State<Gate>, mut request: Request, next:
     if request.method().is_safe() {
         return next.run(request).await;
     }
+    // What it says of roles and revocations may be what was taken back.
+    if gate.app.status().has_gone_back() {
+        return Fault::from(Error::gone_back()).into_response();
+    }
     // What was begun is done and its answer kept, also where the caller goes away in the middle.
     #[expect(
         clippy::disallowed_methods,

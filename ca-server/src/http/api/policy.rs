@@ -145,6 +145,6 @@ pub(super) async fn replay(
     Body(request): Body<ReplayRequest>,
 ) -> Result<Json<Replay>, Fault> {
     find(&call, &name).await?;
-    let _turn = call.administration().replay_turn()?;
+    let _turn = call.replay_turn(&call.permit.principal().name)?;
     Ok(Json(policy::replay(call.context(), &name, &request).await?))
 }

@@ -14,7 +14,6 @@ use super::page::{self, Page, PageQuery};
 use crate::app::Error;
 use crate::app::acts::Change;
 use crate::app::proposals::{self, Submitted};
-use crate::app::roles::Scope;
 use crate::store::administrators::ProposalRow;
 
 /// An act that waits for a second person, or did.
@@ -115,38 +114,24 @@ pub(super) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<ProposalView>>, Fault> {
     let limit = page::bounded(query.limit)?;
-    let from = query.page.as_deref().map(|page| page::read(&call, page));
-    let mut after: Option<(Timestamp, String)> = from.transpose()?;
-    let mut items = Vec::new();
-    // On past what the caller does not see: a short page would count it.
-    loop {
-        let last = after.as_ref().map(|(at, id)| (*at, id.as_str()));
-        let store = &call.context().store;
-        let rows = store.proposals(last, limit).await.map_err(Error::from)?;
-        let is_end = u32::try_from(rows.len()) != Ok(limit);
-        for row in rows {
-            if u32::try_from(items.len()) == Ok(limit) {
-                break;
-            }
-            after = Some((row.created_at, row.id.clone()));
-            if is_seen(call.permit.scope(), &row) {
-                items.push(view(row)?);
-            }
-        }
-        let is_full = u32::try_from(items.len()) == Ok(limit);
-        if is_full || is_end {
-            let next = after.filter(|_| is_full);
-            let next = next.map(|place| page::write(&call, &place)).transpose()?;
-            return Ok(Json(Page { items, next }));
-        }
-    }
-}
-
-fn is_seen(scope: &Scope, row: &ProposalRow) -> bool {
-    match &row.cluster {
-        Some(cluster) => scope.has(cluster),
-        None => scope.clusters().is_none(),
-    }
+    let after = query.page.as_deref().map(|page| page::read(&call, page));
+    let after: Option<(Timestamp, String)> = after.transpose()?;
+    let after = after.as_ref().map(|(at, id)| (*at, id.as_str()));
+    // What is about the whole installation is of no cluster.
+    let among = call.permit.scope().clusters();
+    let store = &call.context().store;
+    let rows = store.proposals(among, after, limit).await;
+    let rows = rows.map_err(Error::from)?;
+    let next = rows
+        .last()
+        .filter(|_| u32::try_from(rows.len()) == Ok(limit))
+        .map(|last| page::write(&call, &(last.created_at, &last.id)))
+        .transpose()?;
+    let items: Result<_, _> = rows.into_iter().map(view).collect();
+    Ok(Json(Page {
+        items: items?,
+        next,
+    }))
 }
 
 /// One proposal.

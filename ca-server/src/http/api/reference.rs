@@ -259,7 +259,7 @@ fn curl(document: &Value, path: &str, method: &str, described: &Value) -> String
     }
     let parameters = described.get("parameters").and_then(Value::as_array);
     let parameters = || parameters.into_iter().flatten();
-    let headers = parameters().filter(|it| text(it, "/in") == "header");
+    let headers = parameters().filter(|it| text(it, "/in") == "header" && it["required"] == true);
     for header in headers {
         let _ = write!(command, " -H '{}: \"VERSION\"'", text(header, "/name"));
     }

@@ -148,8 +148,9 @@ pub(super) async fn renew(call: Call, Body(renewal): Body<Renewal>) -> Result<Re
     }
     let request = pem::read_request(renewal.csr.as_bytes())
         .map_err(|error| Error::malformed("csr", error))?;
+    let shown = call.permit.principal().certificate.as_ref();
     let issued = call
-        .renew_administrator(&name, &request, renewal.ttl, &actor)
+        .renew_administrator(&name, &request, renewal.ttl, shown, &actor)
         .await?;
     let view = RenewedView {
         chain: issued.chain_pem(),

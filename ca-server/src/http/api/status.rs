@@ -50,8 +50,8 @@ pub(super) struct StoreView {
     writes: bool,
     /// Whether what has changed in it is in force here, or will be within a second.
     followed: bool,
-    /// Grows with every change.
-    change_sequence: u64,
+    /// Grows with every change; null for who sees some clusters.
+    change_sequence: Option<u64>,
 }
 
 /// An authority in force.
@@ -74,7 +74,7 @@ pub(super) struct AuthorityStatus {
 #[utoipa::path(get, path = "/v1/status", tag = "Server", responses((status = 200, body = StatusView)))]
 pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
     let context = call.context();
-    let change_sequence = context.store.change_sequence().await.map_err(Error::from)?;
+    let change_sequence = Some(context.store.change_sequence().await.map_err(Error::from)?);
     let snapshot = call.snapshot();
     let scope = call.permit.scope();
     let authorities = snapshot.authorities.iter();
@@ -98,7 +98,7 @@ pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
             },
             writes: call.writes(),
             followed: call.follows_the_store(),
-            change_sequence,
+            change_sequence: change_sequence.filter(|_| scope.clusters().is_none()),
         },
         authorities: authorities
             .filter(|authority| scope.has(&authority.cluster))

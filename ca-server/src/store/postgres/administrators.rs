@@ -1,6 +1,9 @@
 //! Roles, proposals, and requests that came before.
 
+use std::collections::BTreeSet;
+
 use pki::crypto::Digest;
+use pki::name::ClusterName;
 use pki::time::Timestamp;
 
 use super::Postgres;
@@ -73,17 +76,20 @@ impl Postgres {
 
     pub(in crate::store) async fn proposals(
         &self,
+        among: Option<&BTreeSet<ClusterName>>,
         after: Option<(Timestamp, &str)>,
         limit: u32,
     ) -> Result<Vec<ProposalRow>, StoreError> {
+        let among = among.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
         let (at, id) = after.map_or((i64::MAX, ""), |(at, id)| (at.unix(), id));
         let rows: Vec<RawProposal> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT {PROPOSAL} FROM proposal WHERE (created_at, id) < ($1, $2) \
+            "SELECT {PROPOSAL} FROM proposal WHERE (created_at, id) < ($1, $2) AND ($4::text[] IS NULL OR cluster = ANY ($4)) \
              ORDER BY created_at DESC, id DESC LIMIT $3"
         )))
         .bind(at)
         .bind(id)
         .bind(i64::from(limit))
+        .bind(among)
         .fetch_all(&self.reads)
         .await?;
         all(rows)

@@ -1,6 +1,9 @@
 //! Roles, proposals, and requests that came before.
 
+use std::collections::BTreeSet;
+
 use pki::crypto::Digest;
+use pki::name::ClusterName;
 use pki::time::Timestamp;
 
 use super::Sqlite;
@@ -73,17 +76,23 @@ impl Sqlite {
 
     pub(in crate::store) async fn proposals(
         &self,
+        among: Option<&BTreeSet<ClusterName>>,
         after: Option<(Timestamp, &str)>,
         limit: u32,
     ) -> Result<Vec<ProposalRow>, StoreError> {
+        let among = among.map(|names| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            serde_json::Value::from(names).to_string()
+        });
         let (at, id) = after.map_or((i64::MAX, ""), |(at, id)| (at.unix(), id));
         let rows: Vec<RawProposal> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT {PROPOSAL} FROM proposal WHERE (created_at, id) < ($1, $2) \
+            "SELECT {PROPOSAL} FROM proposal WHERE (created_at, id) < ($1, $2) AND ($4 IS NULL OR cluster IN (SELECT value FROM json_each($4))) \
              ORDER BY created_at DESC, id DESC LIMIT $3"
         )))
         .bind(at)
         .bind(id)
         .bind(i64::from(limit))
+        .bind(among)
         .fetch_all(&self.reads)
         .await?;
         all(rows)
