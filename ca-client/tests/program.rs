@@ -137,7 +137,7 @@ async fn exit_codes_tell_refused_from_busy_and_errors_say_what_to_do() {
         "-",
     ];
     let run = ca(&enrol, "signet_enrol_stranger").await;
-    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert_eq!(run.code, Some(4), "{}", run.stderr);
     assert!(run.stderr.contains("audience") && run.stderr.contains("what to do:"));
     assert!(!run.stderr.contains("stranger"), "{}", run.stderr);
     assert!(run.stdout.is_empty());
