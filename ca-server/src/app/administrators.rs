@@ -197,8 +197,13 @@ impl App {
         let _turn = turns.turn().await?;
         let snapshot = self.snapshot().clone();
         let home = &self.administration().home_cluster;
-        let context = self.context();
-        issue_by(context, &snapshot, home, name, request, ttl, shown, actor).await
+        let wish = Wish {
+            name,
+            request,
+            ttl,
+            shown,
+        };
+        issue_by(self.context(), &snapshot, home, &wish, actor).await
     }
 }
 
@@ -216,23 +221,37 @@ pub async fn issue(
     actor: &Actor,
 ) -> Result<IssuedCertificate, Error> {
     let snapshot = Snapshot::load(context, None).await?;
-    issue_by(context, &snapshot, home, name, request, ttl, None, actor).await
+    let wish = Wish {
+        name,
+        request,
+        ttl,
+        shown: None,
+    };
+    issue_by(context, &snapshot, home, &wish, actor).await
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "two callers, and each is told apart by its type"
-)]
+/// An administrator's certificate that is to be.
+struct Wish<'a> {
+    name: &'a str,
+    request: &'a [u8],
+    ttl: Option<Ttl>,
+    /// What proved who asks, where that may be revoked meanwhile.
+    shown: Option<&'a Shown>,
+}
+
 async fn issue_by(
     context: &Context,
     snapshot: &Snapshot,
     home: &ClusterName,
-    name: &str,
-    request: &[u8],
-    ttl: Option<Ttl>,
-    shown: Option<&Shown>,
+    wish: &Wish<'_>,
     actor: &Actor,
 ) -> Result<IssuedCertificate, Error> {
+    let Wish {
+        name,
+        request,
+        ttl,
+        shown,
+    } = *wish;
     check_name(name)?;
     let csr = VerifiedCsr::parse(request).map_err(|error| Error::malformed("csr", error))?;
     let profile = Profile::ADMIN;
