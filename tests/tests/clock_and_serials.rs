@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use ca_server::app::caller::{Caller, Proof};
+use ca_server::app::caller::{Caller, Proof, Shown};
 use ca_server::app::issue::IssueRequest;
 use ca_server::app::status::{Lookup, OcspAnswer};
 use ca_server::app::{Actor, App, ErrorKind, enrolment};
@@ -77,11 +77,11 @@ fn request(app: &App) -> IssueRequest {
     let cluster = app.snapshot().clusters[&name].clone();
     let caller = Caller {
         identity: Identity::Exactly(SpiffeId::parse(ID).unwrap()),
-        proof: Proof::Certificate {
+        proof: Proof::Certificate(Shown {
             authority: cluster.active.as_ref().unwrap().id.clone(),
             serial: "01".parse().unwrap(),
             checked_at: tests::now(),
-        },
+        }),
         cluster,
         remote: "127.0.0.1:1".to_owned(),
     };

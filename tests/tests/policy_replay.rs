@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ca_server::app::caller::{Caller, Proof};
+use ca_server::app::caller::{Caller, Proof, Shown};
 use ca_server::app::issue::{IssueRequest, IssuedCertificate};
 use ca_server::app::policy::{Difference, DryRun, PolicyDocument, Replay, ReplayRequest, Verdict};
 use ca_server::app::policy::{dry_run, replay};
@@ -120,11 +120,11 @@ async fn four_certificates(fleet: &Fleet, inside: &Inside) {
     let long = AskedTtl::AtMost(Ttl::days(30));
     let first = issue(inside, me.clone(), proof, Profile::WORKLOAD, &plain, long).await;
     let first = first.unwrap();
-    let proof = Proof::Certificate {
+    let proof = Proof::Certificate(Shown {
         authority: first.authority.id.clone(),
         serial: first.certificate.serial(),
         checked_at: tests::now(),
-    };
+    });
     let hour = AskedTtl::Exactly(Ttl::hours(1));
     issue(inside, me, proof, Profile::WORKLOAD, &plain, hour)
         .await
@@ -399,15 +399,18 @@ async fn what_cannot_be_tried_is_refused() {
         host
     };
     let inverted = candidate(|p| p.max_ttl = Ttl::minutes(1), &inside);
+    let forged = candidate(|p| p.rules[0].name = "a\nINFO forged".to_owned(), &inside);
     for bad in [
         json!({}),
         json!({ "names": ["DNS:a"] }),
         with("names", json!(["a.example.com"])),
+        with("names", json!(vec!["DNS:api.example.com"; 101])),
         with("key", json!("RSA-1024")),
         with("csr", json!("x")),
         with("enrolment_pattern", json!("spiffe://cluster.local/**")),
         with("profile", json!("made-up")),
         with("policy", serde_json::to_value(inverted.clone()).unwrap()),
+        with("policy", serde_json::to_value(forged.clone()).unwrap()),
     ] {
         let error = dry_run(context, &central(), &wish(&bad)).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Malformed, "{bad}");
@@ -417,6 +420,7 @@ async fn what_cannot_be_tried_is_refused() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     for (policy, days, limit) in [
         (inverted, 7, 10),
+        (forged, 7, 10),
         (candidate(|_| (), &inside), 0, 10),
         (candidate(|_| (), &inside), 91, 10),
         (candidate(|_| (), &inside), 7, 1_001),

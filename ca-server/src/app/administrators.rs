@@ -12,10 +12,10 @@ use pki::time::Ttl;
 use serde_json::json;
 
 use super::actor::Actor;
+use super::caller::Shown;
 use super::issue::{
     Asked, IssuedCertificate, no_authority, not_recorded, record, sign_by, still_stands,
 };
-use super::permit::Shown;
 use super::roles::{Role, Scope};
 use super::state::Snapshot;
 use super::{App, Context, Error, ErrorKind, cluster};
@@ -293,8 +293,7 @@ async fn issue_by(
     let now = context.clock.trusted_now()?;
     // Whoever waited for a turn or a token may have been revoked meanwhile.
     if let Some(shown) = shown {
-        let certificate = (&shown.authority, &shown.serial);
-        still_stands(context, certificate, shown.checked_at, now).await?;
+        still_stands(context, shown, now).await?;
     }
     let issued = sign_by(context, snapshot, active, &grant, &csr, cluster, now).await?;
     let asked = Asked {

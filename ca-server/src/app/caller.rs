@@ -24,18 +24,22 @@ pub struct Caller {
     pub remote: String,
 }
 
+/// A certificate of ours that was good when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Who signed it.
+    pub authority: AuthorityId,
+    /// Its serial number.
+    pub serial: Serial,
+    /// A moment before it was seen not to be revoked.
+    pub checked_at: Timestamp,
+}
+
 /// How a caller was proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// By its current certificate.
-    Certificate {
-        /// Who issued it.
-        authority: AuthorityId,
-        /// The certificate's serial number.
-        serial: Serial,
-        /// A moment before it was seen not to be revoked.
-        checked_at: Timestamp,
-    },
+    Certificate(Shown),
     /// Not by itself: an administrator vouches for it.
     Administrator {
         /// Who.
@@ -67,7 +71,7 @@ impl Proof {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Administrator { .. } => "administrator",
-            Self::Certificate { .. } => "certificate",
+            Self::Certificate(_) => "certificate",
             Self::Enrolment { .. } => "enrolment",
             Self::ServiceAccount { .. } => "service-account",
         }
@@ -95,9 +99,9 @@ impl Caller {
             (Proof::ServiceAccount { account, .. }, _) => format!("sa:{account}"),
             (Proof::Administrator { name }, _) => name.clone(),
             (Proof::Enrolment { id, .. }, _) => format!("enrolment:{id}"),
-            (Proof::Certificate { .. }, Identity::Exactly(id)) => id.to_string(),
-            (Proof::Certificate { serial, .. }, Identity::OneOf(_)) => {
-                format!("certificate:{serial}")
+            (Proof::Certificate(_), Identity::Exactly(id)) => id.to_string(),
+            (Proof::Certificate(shown), Identity::OneOf(_)) => {
+                format!("certificate:{}", shown.serial)
             }
         }
     }
@@ -110,7 +114,7 @@ impl Caller {
             detail[TTL_KEY] = meant.into();
         }
         match &self.proof {
-            Proof::Certificate { serial, .. } => detail["serial"] = serial.to_string().into(),
+            Proof::Certificate(shown) => detail["serial"] = shown.serial.to_string().into(),
             Proof::Administrator { .. } => {
                 if let Identity::Exactly(id) = &self.identity {
                     detail["vouched_for"] = id.as_str().into();

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use pki::certificate::{Certificate, LeafRequest, PrepareError, prepare_leaf};
 use pki::csr::VerifiedCsr;
 use pki::log::Issued;
-use pki::name::{AuthorityId, ClusterName};
+use pki::name::ClusterName;
 use pki::policy::{self, AskedTtl, Grant};
 use pki::profile::Profile;
-use pki::serial::Serial;
 use pki::time::{Timestamp, Ttl};
 
-use super::caller::{Caller, Proof};
+use super::caller::{Caller, Proof, Shown};
 use super::cluster::Role;
 use super::state::{Authority, Cluster, PublishedBundle, Snapshot};
 use super::{App, Asker, Context, Error, ErrorKind, status};
@@ -59,14 +58,18 @@ impl IssuedCertificate {
 /// For how long after its use an enrolment token's holder may ask again: an answer that was lost.
 const ENROLMENT_RETRY: Ttl = Ttl::minutes(10);
 
-/// Whether a certificate that was good at `checked_at` is so at `now`.
+/// Whether a certificate that was good when it was shown is so at `now`, which was read before the store is.
 pub(super) async fn still_stands(
     context: &Context,
-    (authority, serial): (&AuthorityId, &Serial),
-    checked_at: Timestamp,
+    shown: &Shown,
     now: Timestamp,
 ) -> Result<(), Error> {
-    if now <= checked_at || !context.store.is_revoked(authority, serial).await? {
+    let Shown {
+        authority,
+        serial,
+        checked_at,
+    } = shown;
+    if now <= *checked_at || !context.store.is_revoked(authority, serial).await? {
         return Ok(());
     }
     Err(Error::new(
@@ -200,43 +203,16 @@ impl App {
                 ),
             ));
         }
-        self.sign_by(active, grant, csr, cluster, now).await
-    }
-
-    /// Has `authority` sign, whatever its state: the caller knows that it may.
-    pub(super) async fn sign_by(
-        &self,
-        authority: &Arc<Authority>,
-        grant: &Grant,
-        csr: &VerifiedCsr,
-        cluster: &Cluster,
-        now: Timestamp,
-    ) -> Result<IssuedCertificate, Error> {
-        let snapshot = self.snapshot.load_full();
-        sign_by(
-            &self.context,
-            &snapshot,
-            authority,
-            grant,
-            csr,
-            cluster,
-            now,
-        )
-        .await
+        sign_by(&self.context, &snapshot, active, grant, csr, cluster, now).await
     }
 
     /// A caller who waited for its turn may have been revoked meanwhile. `now` was read before the store is: no certificate
     /// that says that it was issued after a revocation renews the revoked one.
     async fn still_good(&self, caller: &Caller, now: Timestamp) -> Result<(), Error> {
-        let Proof::Certificate {
-            authority,
-            serial,
-            checked_at,
-        } = &caller.proof
-        else {
-            return Ok(());
-        };
-        still_stands(&self.context, (authority, serial), *checked_at, now).await
+        match &caller.proof {
+            Proof::Certificate(shown) => still_stands(&self.context, shown, now).await,
+            _ => Ok(()),
+        }
     }
 
     /// What an enrolment token was used for, when its holder asks again for the same with the same key: the answer was
@@ -286,9 +262,9 @@ impl App {
             Proof::Enrolment { id, .. } => {
                 self.context.store.record_enrolled(&record, id, now).await
             }
-            Proof::Administrator { .. }
-            | Proof::Certificate { .. }
-            | Proof::ServiceAccount { .. } => self.recorder.record(record).await,
+            Proof::Administrator { .. } | Proof::Certificate(_) | Proof::ServiceAccount { .. } => {
+                self.recorder.record(record).await
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use pki::policy::{AskedTtl, Grant};
 use pki::profile::Profile;
 use zeroize::Zeroizing;
 
-use super::issue::{Asked, IssuedCertificate, no_authority, not_recorded, record};
+use super::issue::{Asked, IssuedCertificate, no_authority, not_recorded, record, sign_by};
 use super::signing::Key;
 use super::state::{Authority, Cluster};
 use super::{App, Error};
@@ -76,9 +76,9 @@ impl App {
             rule: "serving".to_owned(),
         };
         let now = self.context.clock.trusted_now()?;
-        let issued = self
-            .sign_by(&active, &grant, &key.csr, &cluster, now)
-            .await?;
+        let snapshot = self.snapshot.load_full();
+        let (context, csr) = (&self.context, &key.csr);
+        let issued = sign_by(context, &snapshot, &active, &grant, csr, &cluster, now).await?;
         let record = record(asked(home, "serving"), &key.csr, &grant, &issued, now)?;
         self.recorder.record(record).await.map_err(not_recorded)?;
         Ok((issued, key.pkcs8))
@@ -106,9 +106,9 @@ impl App {
             rule: "ocsp-responder".to_owned(),
         };
         let now = self.context.clock.trusted_now()?;
-        let issued = self
-            .sign_by(authority, &grant, &key.csr, &cluster, now)
-            .await?;
+        let snapshot = self.snapshot.load_full();
+        let (context, csr) = (&self.context, &key.csr);
+        let issued = sign_by(context, &snapshot, authority, &grant, csr, &cluster, now).await?;
         let record = record(
             asked(&authority.cluster, "ocsp-responder"),
             &key.csr,

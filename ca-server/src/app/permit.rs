@@ -1,10 +1,9 @@
 //! Leave to do one thing: made from a caller's powers and the operation's requirement, and asked for by what does it.
 
-use pki::name::{AuthorityId, ClusterName};
-use pki::serial::Serial;
-use pki::time::Timestamp;
+use pki::name::ClusterName;
 
 use super::actor::Actor;
+use super::caller::Shown;
 use super::operations::{Operation, Reach};
 use super::roles::{Powers, Scope};
 use super::{Error, ErrorKind};
@@ -20,17 +19,6 @@ pub struct Principal {
     pub remote: String,
     /// The certificate that proved it, if one did.
     pub certificate: Option<Shown>,
-}
-
-/// A certificate of ours that was good when it was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// Who signed it.
-    pub authority: AuthorityId,
-    /// Its serial number.
-    pub serial: Serial,
-    /// When that was.
-    pub checked_at: Timestamp,
 }
 
 /// Leave for one operation, here or there. What changes anything asks it for an [`Actor`], which nobody else gives out.

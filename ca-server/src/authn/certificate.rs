@@ -9,8 +9,7 @@ use pki::serial::Serial;
 use pki::time::Timestamp;
 
 use super::unauthenticated;
-use crate::app::caller::{Caller, Proof};
-use crate::app::permit::Shown;
+use crate::app::caller::{Caller, Proof, Shown};
 use crate::app::state::Snapshot;
 use crate::app::{App, Error};
 use crate::store::model::AuthorityState;
@@ -142,11 +141,7 @@ pub(super) async fn authenticate(
     Ok(Caller {
         cluster,
         identity: Identity::Exactly(spiffe_id),
-        proof: Proof::Certificate {
-            authority: peer.authority.clone(),
-            serial: peer.serial,
-            checked_at,
-        },
+        proof: Proof::Certificate(peer.shown(checked_at)),
         remote: remote.to_string(),
     })
 }

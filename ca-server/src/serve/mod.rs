@@ -3,6 +3,7 @@
 
 mod allowance;
 mod bounds;
+pub(crate) mod problem;
 mod request;
 mod tls;
 

@@ -4,18 +4,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use serde_json::json;
 use tonic::{Code, Status};
 
 use super::bounds::Bounds;
+use super::problem;
 
 /// Twice the largest message of any call, which the call itself refuses with a better answer.
 const MAX_BODY_BYTES: usize = 128 * 1024;
@@ -94,26 +93,6 @@ impl Fault {
         }
     }
 
-    /// As any refusal of the REST API (RFC 9457): no id, because no call has begun.
-    fn problem(self, status: StatusCode) -> Response {
-        let problem = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": self.words(),
-            "reason": "body",
-            "request_id": "",
-        });
-        let mut response = (status, Json(problem)).into_response();
-        let headers = response.headers_mut();
-        let kind = HeaderValue::from_static("application/problem+json");
-        headers.insert(CONTENT_TYPE, kind);
-        if matches!(self, Self::TooMany | Self::TooSlow) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
-    }
-
     fn answer(self, grpc: bool) -> Response {
         let (code, status) = match self {
             Self::TooMany => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
@@ -124,7 +103,8 @@ impl Fault {
         if grpc {
             Status::new(code, self.words()).into_http()
         } else {
-            self.problem(status)
+            let later = matches!(self, Self::TooMany | Self::TooSlow);
+            problem::answer(status, "body", self.words(), "", later.then_some(1))
         }
     }
 }

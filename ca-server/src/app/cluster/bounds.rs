@@ -28,18 +28,14 @@ impl ClusterDefinition {
             let length = name.chars().count();
             (1..=MAX_RULE_NAME).contains(&length) && printable(name) == name
         };
-        match self.rules.iter().find(|rule| !is_plain(&rule.name)) {
-            Some(rule) => Err(malformed(format!(
-                "rule {:?}: a rule's name has 1 to {MAX_RULE_NAME} printable characters",
-                clip(&rule.name)
+        match self.rules.iter().position(|rule| !is_plain(&rule.name)) {
+            Some(at) => Err(malformed(format!(
+                "rule {}: its name has not 1 to {MAX_RULE_NAME} printable characters",
+                at + 1
             ))),
             None => Ok(()),
         }
     }
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(MAX_RULE_NAME).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What policy would decide for one request, rule by rule.
 
-use pki::csr::{MAX_NAMES, VerifiedCsr};
+use pki::csr::{CsrError, MAX_NAMES, VerifiedCsr};
 use pki::extension::AltName;
 use pki::key::KeyAlgorithm;
 use pki::name::{ClusterName, ProfileName, SpiffeId, SpiffePattern};
@@ -98,7 +98,8 @@ fn facts(wish: &DryRun) -> Result<Facts, Error> {
         }
         (None, Some(key)) => {
             if wish.names.len() > MAX_NAMES {
-                return Err(malformed("a request has 100 names at most"));
+                let error = CsrError::TooManyNames(wish.names.len());
+                return Err(Error::malformed("dry-run", error));
             }
             let names = wish.names.iter().map(|name| name.parse());
             let names: Result<Vec<AltName>, _> = names.collect();

@@ -234,8 +234,6 @@ pub(super) async fn list(
         (Some(cluster), _) => {
             call.permit.in_cluster(cluster)?;
         }
-        // Who sees one cluster means that one.
-        (None, Some(seen)) if seen.len() == 1 => filter.cluster = seen.first().cloned(),
         (None, seen) => filter.among = seen.cloned(),
     }
     if let Some(authority) = &filter.authority {

@@ -1,13 +1,10 @@
 //! A use case's error on its way out: handlers hand it on, the front door turns it into a problem document (RFC 9457), once.
 
-use axum::Json;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::app::{Asker, Error, ErrorKind};
+use crate::serve::problem;
 
 /// Why a request was refused or failed. Carried in the response's extensions until the front door words it.
 #[derive(Clone, Debug)]
@@ -62,24 +59,13 @@ impl Fault {
 
     /// The document, as the caller of `request_id` gets it.
     pub(super) fn answer(&self, request_id: &str) -> Response {
-        let problem = Problem {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Refused"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            reason: self.reason,
+        problem::answer(
+            self.status,
+            self.reason,
+            &self.detail,
             request_id,
-        };
-        let mut response = (self.status, Json(problem)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+            self.retry_after,
+        )
     }
 }
 
@@ -114,22 +100,4 @@ impl IntoResponse for Fault {
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// RFC 9457.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem<'a> {
-    /// Always `about:blank`: the status says what kind of problem it is, and `reason` which.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// The status in words.
-    title: &'static str,
-    /// The status.
-    status: u16,
-    /// What was wrong, and what was expected.
-    detail: &'a str,
-    /// A word for programs that stays the same: `scope`, `stale`, `store`, ….
-    reason: &'static str,
-    /// What to tell who runs the server: its log has the rest under this id.
-    request_id: &'a str,
 }

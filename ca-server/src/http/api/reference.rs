@@ -16,8 +16,8 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use super::extract::Call;
-use super::fault::Problem;
 use crate::app::operations::{Operation, Reach};
+use crate::serve::problem::Problem;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(super::document);
 static PAGE: LazyLock<String> = LazyLock::new(|| page(&DOCUMENT));

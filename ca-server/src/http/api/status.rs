@@ -74,9 +74,12 @@ pub(super) struct AuthorityStatus {
 #[utoipa::path(get, path = "/v1/status", tag = "Server", responses((status = 200, body = StatusView)))]
 pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
     let context = call.context();
-    let change_sequence = Some(context.store.change_sequence().await.map_err(Error::from)?);
-    let snapshot = call.snapshot();
+    let snapshot = call.snapshot().clone();
     let scope = call.permit.scope();
+    let change_sequence = match scope.clusters() {
+        None => Some(context.store.change_sequence().await.map_err(Error::from)?),
+        Some(_) => None,
+    };
     let authorities = snapshot.authorities.iter();
     Ok(Json(StatusView {
         version: env!("CARGO_PKG_VERSION"),
@@ -98,7 +101,7 @@ pub(super) async fn show(call: Call) -> Result<Json<StatusView>, Fault> {
             },
             writes: call.writes(),
             followed: call.follows_the_store(),
-            change_sequence: change_sequence.filter(|_| scope.clusters().is_none()),
+            change_sequence,
         },
         authorities: authorities
             .filter(|authority| scope.has(&authority.cluster))
